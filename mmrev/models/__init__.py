@@ -1,0 +1,3 @@
+"""Backbones and what belongs to them; importing registers them."""
+
+from mmrev.models.backbones import *  # noqa: F403

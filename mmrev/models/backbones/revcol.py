@@ -1,0 +1,377 @@
+"""RevCol: reversible columns.
+
+Paper: Reversible Column Networks, arXiv 2212.11696.
+Reference: megvii-research/RevCol @1680848, Apache-2.0 (models/revcol.py,
+models/revcol_huge.py). Written anew; same parameters and values.
+Deviations: the gain floor is applied in forward, never to the stored parameter, and a
+gain of exactly 0 counts as positive; any input size (maps are padded at the right and
+bottom where a stride does not divide them); the first column's gains, which nothing
+reads, are frozen.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmrev.models.backbones.base import Backbone, init_trunc_normal
+from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d
+from mmrev.registry import MODELS
+from mmrev.reversible import ColumnEngine, run_columns
+
+NUM_LEVELS = 4
+STEM_STRIDE = 4
+
+
+class Level(nn.Module):
+    """One level of one column: fusion, then ConvNeXt blocks.
+
+    Args:
+        index: which level, 0 is the finest.
+        channels: channels of all levels.
+        sources: levels of the previous column that it reads, coarser than itself.
+        kernel_size: of the blocks' depthwise convolutions.
+        drop_path_rates: one a block.
+        layer_scale_init_value: of the blocks.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        channels: Sequence[int],
+        sources: Sequence[int],
+        kernel_size: int,
+        drop_path_rates: Sequence[float],
+        layer_scale_init_value: float,
+    ):
+        super().__init__()
+        width = channels[index]
+        if index:
+            self.down = nn.Sequential(
+                nn.Conv2d(channels[index - 1], width, kernel_size=2, stride=2),
+                LayerNorm2d(width),
+            )
+        self.ups = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(channels[source], width), nn.LayerNorm(width, eps=1e-6)
+            )
+            for source in sources
+        )
+        self.scales = [2 ** (source - index) for source in sources]
+        self.blocks = nn.Sequential(
+            *(
+                ConvNeXtBlock(
+                    width,
+                    kernel_size=kernel_size,
+                    drop_path_rate=rate,
+                    layer_scale_init_value=layer_scale_init_value,
+                )
+                for rate in drop_path_rates
+            )
+        )
+
+    def forward(self, below: Tensor, *above: Tensor) -> Tensor:
+        """Compute the level's update.
+
+        Args:
+            below: finer feature, (N, C[l-1], 2H, 2W) or one less in H or W; at level 0
+                the stem's output, (N, C[0], H, W).
+            *above: coarser features of the previous column, one a source.
+
+        Returns:
+            (N, C[l], H, W).
+        """
+        x = self.down(_pad_to(below, 2)) if hasattr(self, "down") else below
+        height, width = x.shape[-2:]
+        for up, scale, source in zip(self.ups, self.scales, above, strict=True):
+            coarse = up(source.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            fine = F.interpolate(coarse, scale_factor=scale, mode="nearest")
+            x = x + fine[..., :height, :width]
+        return self.blocks(x)
+
+
+class RevColColumn(nn.Module):
+    """One column; the protocol is `mmrev.reversible.Column`.
+
+    Args:
+        channels: channels of the levels.
+        depths: blocks of the levels.
+        above: for each level, the levels of the previous column that it reads; empty
+            in the first column.
+        drop_path_rate: largest rate; linear from 0 along the column's blocks.
+        **block_settings: of `Level`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        depths: Sequence[int],
+        above: Sequence[Sequence[int]],
+        drop_path_rate: float,
+        **block_settings,
+    ):
+        super().__init__()
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        self.above = above
+        self.levels = nn.ModuleList(
+            Level(
+                index,
+                channels,
+                above[index],
+                drop_path_rates=rates[index].tolist(),
+                **block_settings,
+            )
+            for index in range(NUM_LEVELS)
+        )
+        self.gains = nn.ParameterList(
+            nn.Parameter(torch.full((1, width, 1, 1), 0.5)) for width in channels
+        )
+
+
+@MODELS.register_module()
+class RevCol(Backbone):
+    """Reversible column network with levels at strides 4, 8, 16 and 32.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large', 'xlarge', 'huge', or a dict with
+            ``channels`` (4 numbers), ``depths`` (blocks a level, 4 numbers),
+            ``num_columns`` and, optionally, ``top_to_bottom`` (level 0 also reads the
+            previous column's level 3, as in 'huge').
+        in_channels: channels of the image.
+        kernel_size: of the depthwise convolutions, odd. Weights of a smaller kernel
+            are padded with zeros on loading.
+        drop_path_rate: largest stochastic depth rate, the same in every column.
+        layer_scale_init_value: initial layer scale of the blocks.
+        out_indices: levels to return.
+        out_norm: 'layer_norm' normalises every returned level; None as in the paper.
+        frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
+            columns.
+        memory: 'store', 'recompute' or 'reverse', see `mmrev.reversible.ColumnEngine`.
+        anchor_every: of memory='reverse': columns between kept states, or 'auto'.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files load
+            as they are.
+
+    Raises:
+        ValueError: on a setting that does not exist.
+    """
+
+    arch_zoo = {  # noqa: RUF012
+        "tiny": dict(channels=[64, 128, 256, 512], depths=[2, 2, 4, 2], num_columns=4),
+        "small": dict(channels=[64, 128, 256, 512], depths=[2, 2, 4, 2], num_columns=8),
+        "base": dict(channels=[72, 144, 288, 576], depths=[1, 1, 3, 2], num_columns=16),
+        "large": dict(
+            channels=[128, 256, 512, 1024], depths=[1, 2, 6, 2], num_columns=8
+        ),
+        "xlarge": dict(
+            channels=[224, 448, 896, 1792], depths=[1, 2, 6, 2], num_columns=8
+        ),
+        "huge": dict(
+            channels=[360, 720, 1440, 2880],
+            depths=[1, 2, 6, 2],
+            num_columns=8,
+            top_to_bottom=True,
+        ),
+    }
+    no_weight_decay = ("gains.",)
+
+    def __init__(
+        self,
+        arch: str | dict = "tiny",
+        in_channels: int = 3,
+        kernel_size: int = 3,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: str | None = None,
+        frozen_stages: int = -1,
+        memory: str = "recompute",
+        anchor_every: int | str = "auto",
+        init_cfg: dict | None = None,
+    ):
+        settings = self._settings_of(arch)
+        super().__init__(
+            out_indices=out_indices,
+            num_levels=NUM_LEVELS,
+            frozen_stages=frozen_stages,
+            num_stages=settings["num_columns"],
+            init_cfg=init_cfg,
+        )
+        self.channels = list(settings["channels"])
+        self.depths = list(settings["depths"])
+        self.num_columns = settings["num_columns"]
+        if kernel_size % 2 == 0:
+            raise ValueError(f"RevCol: kernel_size must be odd, got {kernel_size}.")
+        if out_norm not in (None, "layer_norm"):
+            raise ValueError(
+                f"RevCol: out_norm must be None or 'layer_norm', got {out_norm!r}."
+            )
+
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, self.channels[0], STEM_STRIDE, STEM_STRIDE),
+            LayerNorm2d(self.channels[0]),
+        )
+        top_to_bottom = settings["top_to_bottom"]
+        above = [[1, 3] if top_to_bottom else [1], [2], [3], []]
+        self.columns = nn.ModuleList(
+            RevColColumn(
+                self.channels,
+                self.depths,
+                above if index else [[]] * NUM_LEVELS,
+                drop_path_rate,
+                kernel_size=kernel_size,
+                layer_scale_init_value=layer_scale_init_value,
+            )
+            for index in range(self.num_columns)
+        )
+        if out_norm:
+            self.norms = nn.ModuleDict(
+                {str(i): LayerNorm2d(self.channels[i]) for i in self.out_indices}
+            )
+        self.engine = ColumnEngine(
+            memory, anchor_every, report=partial(print_log, logger="current")
+        )
+        self._taps: dict[int, Tensor | None] = {}
+        self._freeze()
+
+    @classmethod
+    def _settings_of(cls, arch: str | dict) -> dict:
+        if isinstance(arch, str):
+            if arch not in cls.arch_zoo:
+                raise ValueError(
+                    f"RevCol: arch must be one of {', '.join(cls.arch_zoo)} or a dict, "
+                    f"got {arch!r}."
+                )
+            arch = cls.arch_zoo[arch]
+        required = {"channels", "depths", "num_columns"}
+        if not required <= set(arch) <= required | {"top_to_bottom"}:
+            raise ValueError(
+                "RevCol: an arch dict has the keys channels, depths, num_columns and, "
+                f"optionally, top_to_bottom, got {', '.join(map(str, arch))}."
+            )
+        for key in ("channels", "depths"):
+            values = arch[key]
+            if len(values) != NUM_LEVELS or min(values) < 1:
+                raise ValueError(
+                    f"RevCol: arch {key} must be {NUM_LEVELS} numbers >= 1, "
+                    f"got {values}."
+                )
+        if arch["num_columns"] < 1:
+            raise ValueError(
+                f"RevCol: arch num_columns must be >= 1, got {arch['num_columns']}."
+            )
+        return {"top_to_bottom": False, **arch}
+
+    @property
+    def memory(self) -> str:
+        """The memory mode in force."""
+        return self.engine.memory
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the levels of `out_indices`.
+
+        Args:
+            x: images, (N, in_channels, H, W), any H and W.
+
+        Returns:
+            (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
+        """
+        x = self.stem(_pad_to(x, STEM_STRIDE))
+        frozen = max(self.frozen_stages, 0)
+        states, tapped = None, {}
+        if frozen:
+            with torch.no_grad():
+                states, tapped = run_columns(
+                    self.columns[:frozen], x, taps=self._taps
+                )
+        if frozen < self.num_columns:
+            states, found = self.engine(
+                self.columns[frozen:],
+                x,
+                states,
+                taps=[i - frozen for i in self._taps if i >= frozen],
+            )
+            tapped |= {frozen + i: state for i, state in found.items()}
+        self._taps.update(tapped)
+        if hasattr(self, "norms"):
+            return tuple(self.norms[str(i)](states[i]) for i in self.out_indices)
+        return tuple(states[i] for i in self.out_indices)
+
+    @contextmanager
+    def tap(self, columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        """Collect the coarsest state of some columns during a forward pass.
+
+        Args:
+            columns: indices of columns.
+
+        Yields:
+            A dict that each forward pass inside the context fills with
+            (N, C[3], ceil(H / 32), ceil(W / 32)) by column.
+
+        Raises:
+            ValueError: on a column that does not exist.
+        """
+        for column in columns:
+            if not 0 <= column < self.num_columns:
+                raise ValueError(
+                    f"RevCol: taps must lie in 0..{self.num_columns - 1}, got {column}."
+                )
+        self._taps = dict.fromkeys(columns)
+        try:
+            yield self._taps
+        finally:
+            self._taps = {}
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Layer id of a parameter, for layer-wise learning rate decay.
+
+        Manhattan distance: block index in the column + column index + 1; the stem is 0.
+        A fusion and a gain belong to their level's first block. The reference gives
+        every gain level 0's id; here each has its own level's.
+
+        Args:
+            param_name: the parameter's full name.
+            prefix: what precedes the backbone's own names, as 'backbone.'.
+
+        Returns:
+            The id, and the number of ids (the last one is the head's).
+        """
+        num_layers = sum(self.depths) + self.num_columns + 1
+        parts = param_name.removeprefix(prefix).split(".")
+        if not param_name.startswith(prefix) or parts[0] not in ("stem", "columns"):
+            return num_layers - 1, num_layers
+        if parts[0] == "stem":
+            return 0, num_layers
+        column, level = int(parts[1]), int(parts[3])
+        block = int(parts[5]) if parts[4:5] == ["blocks"] else 0
+        return sum(self.depths[:level]) + block + column + 1, num_layers
+
+    def _init_weights(self) -> None:
+        init_trunc_normal(self)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        frozen = [self.columns[0].gains]
+        if self.frozen_stages >= 0:
+            frozen += [self.stem, *self.columns[: self.frozen_stages]]
+        return frozen
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Pad depthwise kernels that are smaller than this model's."""
+        for name, parameter in self.named_parameters():
+            key = f"{prefix}{name}"
+            if not name.endswith("dwconv.weight") or key not in state_dict:
+                continue
+            missing = parameter.shape[-1] - state_dict[key].shape[-1]
+            if missing > 0 and missing % 2 == 0:
+                state_dict[key] = F.pad(state_dict[key], [missing // 2] * 4)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _pad_to(x: Tensor, multiple: int) -> Tensor:
+    """Pad H and W with zeros at the end, to the next multiple."""
+    height, width = x.shape[-2:]
+    pad = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(x, pad) if any(pad) else x

@@ -1,0 +1,95 @@
+"""What a second run of a module must see again: random numbers, autocast, buffers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class RandomTape:
+    """Random generator states of a forward pass, in order of recording.
+
+    Equal consecutive states share one tensor, so a pass without random numbers keeps
+    a single one.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.states: list[tuple[Tensor, ...]] = []
+
+    def record(self) -> None:
+        """Append the generators' present state."""
+        state = (torch.get_rng_state(),)
+        if self.device.type != "cpu":
+            module = torch.get_device_module(self.device)
+            state += (module.get_rng_state(self.device),)
+        last = self.states[-1] if self.states else ()
+        same = last and all(map(torch.equal, state, last))
+        self.states.append(last if same else state)
+
+    def rewind(self, index: int) -> None:
+        """Set the generators to the state recorded as number ``index``."""
+        cpu, *device = self.states[index]
+        torch.set_rng_state(cpu)
+        if device:
+            torch.get_device_module(self.device).set_rng_state(device[0], self.device)
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Leave the global generators as they were on entry."""
+        other = [] if self.device.type == "cpu" else [self.device]
+        with torch.random.fork_rng(other, device_type=self.device.type):
+            yield
+
+
+@dataclass(frozen=True)
+class AutocastState:
+    """The autocast setting of one device type."""
+
+    device_type: str
+    enabled: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def current(cls, device: torch.device) -> "AutocastState":
+        """The setting in force."""
+        return cls(
+            device.type,
+            torch.is_autocast_enabled(device.type),
+            torch.get_autocast_dtype(device.type),
+        )
+
+    def __call__(self) -> torch.autocast:
+        """A context that restores the setting.
+
+        It never caches weight casts: a cast made without a graph must not be found by
+        a later pass that needs one.
+        """
+        return torch.autocast(
+            self.device_type, self.dtype, self.enabled, cache_enabled=False
+        )
+
+
+@contextmanager
+def _buffers_put_back(modules: list[nn.Module]) -> Iterator[None]:
+    kept = [(module, dict(module._buffers)) for module in modules]
+    try:
+        for module, buffers in kept:
+            module._buffers.update(
+                {name: b if b is None else b.clone() for name, b in buffers.items()}
+            )
+        yield
+    finally:
+        for module, buffers in kept:
+            module._buffers.update(buffers)
+
+
+def frozen_buffers(module: nn.Module):
+    """A context in which a second run updates copies of the buffers.
+
+    Without it, BatchNorm would count every batch twice.
+    """
+    owners = [m for m in module.modules() if m._buffers]
+    return _buffers_put_back(owners) if owners else nullcontext()
