@@ -1,5 +1,26 @@
-"""Reversible and other backbones for dense recognition with OpenMMLab."""
+"""Reversible and other backbones for dense recognition with OpenMMLab.
 
-from __future__ import annotations
+Importing it loads neither torch nor any toolbox, and warns once if mmengine, mmcv or
+the toolboxes are missing or too old. `mmrev.reversible` needs nothing but torch.
+"""
+
+import warnings
+
+from mmrev.compatibility import missing_or_too_old
 
 __version__ = "0.1.0"
+
+
+def _repair_mmseg_alias() -> None:
+    # mmengine looks for `mmseg::` configs in a distribution called mmsegmentation;
+    # the module's own name finds it whatever distribution installed it.
+    try:
+        from mmengine.config.utils import MODULE2PACKAGE
+    except ImportError:  # missing_or_too_old() or the doctor says what is wrong
+        return
+    MODULE2PACKAGE["mmseg"] = "mmseg"
+
+
+_repair_mmseg_alias()
+if _complaint := missing_or_too_old():
+    warnings.warn(_complaint, stacklevel=2)
