@@ -1,0 +1,8 @@
+"""What every config adds to the runtime settings of its mmdet or mmseg base.
+
+The base brings ``default_scope``, hooks, visualizer, log processor and ``env_cfg``
+(cuDNN, start method, NCCL). mmengine refuses two bases that set the same key, so this
+file only sets keys of its own; the bases beside it apply them.
+"""
+
+checkpointing = dict(type="mmrev.AtomicCheckpointHook", max_keep_ckpts=2)

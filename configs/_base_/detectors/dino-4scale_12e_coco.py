@@ -1,0 +1,11 @@
+"""DINO on four scales, 12 epochs of COCO at batch 16 (base: DINO R50, 49.0 box AP)."""
+
+_base_ = ["mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py", "../default_runtime.py"]
+
+optim_wrapper = dict(
+    constructor="mmrev.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(_delete_=True),
+)
+default_hooks = dict(
+    checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
+)

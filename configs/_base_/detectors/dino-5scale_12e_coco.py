@@ -1,0 +1,11 @@
+"""DINO on five scales, 12 epochs of COCO at batch 16 (base: Swin-L, 57.2 box AP)."""
+
+_base_ = ["mmdet::dino/dino-5scale_swin-l_8xb2-12e_coco.py", "../default_runtime.py"]
+
+optim_wrapper = dict(
+    constructor="mmrev.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(_delete_=True),
+)
+default_hooks = dict(
+    checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
+)

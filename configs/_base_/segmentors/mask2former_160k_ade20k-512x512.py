@@ -1,0 +1,19 @@
+"""Mask2Former, 160k steps of ADE20K at batch 16, crop 512 (base: R50, 47.9 mIoU)."""
+
+_base_ = [
+    "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py",
+    "../default_runtime.py",
+]
+
+embed_multi = dict(decay_mult=0.0)
+optim_wrapper = dict(
+    constructor="mmrev.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(
+        _delete_=True,
+        norm_decay_mult=0.0,
+        custom_keys=dict(
+            query_embed=embed_multi, query_feat=embed_multi, level_embed=embed_multi
+        ),
+    ),
+)
+default_hooks = dict(checkpoint=dict(**_base_.checkpointing))

@@ -1,0 +1,298 @@
+"""Every config: short, built at full size, fed with its data, and trained one step."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import data_layouts
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import (
+    DATASETS,
+    EVALUATOR,
+    HOOKS,
+    MODELS,
+    PARAM_SCHEDULERS,
+    DefaultScope,
+    init_default_scope,
+)
+from mmengine.runner import Runner
+from shrink import inner_model, shrink
+
+import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
+STANDARD = [p for p in LEAVES if p.parent.name != "demo"]  # demo makes its own data
+FAMILIES = sorted({p.parent for p in STANDARD})
+METAFILES = {family: family / "metafile.yml" for family in FAMILIES}
+MODELS_LISTED = [
+    model
+    for metafile in METAFILES.values()
+    for model in yaml.safe_load(metafile.read_text())["Models"]
+]
+PARAMETERS = {
+    ROOT / model["Config"]: model["Metadata"]["Parameters"] for model in MODELS_LISTED
+}
+RUNNER_KEYS = {
+    "auto_scale_lr",
+    "custom_hooks",
+    "custom_imports",
+    "data_preprocessor",
+    "default_hooks",
+    "default_scope",
+    "env_cfg",
+    "launcher",
+    "load_from",
+    "log_level",
+    "log_processor",
+    "model",
+    "optim_wrapper",
+    "param_scheduler",
+    "randomness",
+    "resume",
+    "test_cfg",
+    "test_dataloader",
+    "test_evaluator",
+    "train_cfg",
+    "train_dataloader",
+    "tta_model",
+    "tta_pipeline",
+    "val_cfg",
+    "val_dataloader",
+    "val_evaluator",
+    "vis_backends",
+    "visualizer",
+    "work_dir",
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CONFIGS).with_suffix("").as_posix()
+
+
+@cache
+def _resolved(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def resolve(path: Path) -> Config:
+    """The config, a copy of its own for each test."""
+    return Config(_resolved(path).to_dict())
+
+
+def pair_of(path: Path) -> tuple[str, ...]:
+    """Family and head: what one training step per pair is run for."""
+    model = resolve(path).model
+    inner = inner_model(model)
+    head = inner.get("decode_head", {}).get("type", "")
+    return path.parent.name, model.type, inner.type, head
+
+
+def one_per_pair(paths: list[Path]) -> list[Path]:
+    return list({pair_of(path): path for path in reversed(paths)}.values())
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("layouts")
+    data_layouts.make_all(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_data_root(data_root, monkeypatch):
+    """The configs read data/ below the working directory, as a user's run does."""
+    monkeypatch.chdir(data_root)
+
+
+def build_model(cfg: Config) -> torch.nn.Module:
+    """As mmengine's Runner: the data preprocessor may stand beside the model."""
+    if "data_preprocessor" in cfg:
+        cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
+    return MODELS.build(cfg.model)
+
+
+def without_amp(optim_wrapper: dict) -> dict:
+    """mmengine's AmpOptimWrapper refuses to be built without a GPU."""
+    if torch.cuda.is_available() or optim_wrapper["type"] != "AmpOptimWrapper":
+        return optim_wrapper
+    kept = {k: v for k, v in optim_wrapper.items() if k not in ("loss_scale", "dtype")}
+    return {**kept, "type": "OptimWrapper"}
+
+
+def use_scope(cfg: Config) -> None:
+    # Each config has its own default scope; mmengine keeps the first one otherwise.
+    DefaultScope._instance_dict.clear()
+    init_default_scope(cfg.default_scope)
+
+
+def test_some_leaves_are_found():
+    assert len(STANDARD) >= 39
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=name_of)
+def test_leaf_is_short_and_says_how_to_run_it(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 25
+    docstring = ast.get_docstring(ast.parse(text))
+    assert f"configs/{name_of(path)}.py" in docstring
+    assert "Hardware:" in docstring
+    assert "Expected:" in docstring
+
+
+def test_every_name_in_a_config_is_used():
+    """A misspelt top-level key merges silently; it is then read by nobody."""
+    stored, read = {}, set()
+    for path in sorted(CONFIGS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                read.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                read.add(node.attr)  # _base_.name
+        for statement in ast.parse(path.read_text()).body:
+            for target in getattr(statement, "targets", []):
+                for node in ast.walk(target):
+                    if isinstance(node, ast.Name) and node.id != "_base_":
+                        stored[node.id] = path
+    unused = {k: str(v) for k, v in stored.items() if k not in read | RUNNER_KEYS}
+    assert not unused
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=name_of)
+def test_builds_at_full_size(path):
+    """Model, optimizer, schedules and hooks, from the real settings."""
+    cfg = resolve(path)
+    use_scope(cfg)
+    with torch.device("meta"):
+        model = build_model(cfg)
+    if path in PARAMETERS:
+        assert sum(p.numel() for p in model.parameters()) == PARAMETERS[path]
+
+    optimizer = build_optim_wrapper(model, without_amp(cfg.optim_wrapper)).optimizer
+    decay = {
+        id(p): group["weight_decay"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    names = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert {id(p) for p in names.values()} <= decay.keys()
+    assert all(decay[id(p)] == 0 for n, p in names.items() if ".gains." in n)
+
+    for scheduler in cfg.param_scheduler:
+        scheduler.pop("convert_to_iter_based", None)  # wants the epoch's length
+        PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
+    for hook in [*cfg.default_hooks.values(), *cfg.get("custom_hooks", [])]:
+        HOOKS.build(hook)
+
+
+@pytest.mark.parametrize("path", STANDARD, ids=name_of)
+def test_batch_size_is_that_of_the_name(path):
+    gpus, images = map(int, re.search(r"_(\d+)xb(\d+)", path.name).groups())
+    cfg = resolve(path)
+    assert cfg.train_dataloader.batch_size == images
+    assert cfg.auto_scale_lr.base_batch_size == gpus * images
+
+
+@pytest.mark.parametrize("path", STANDARD, ids=name_of)
+def test_reads_the_standard_layout(path):
+    """Datasets over generated data in the standard folders, real pipelines."""
+    cfg = resolve(path)
+    use_scope(cfg)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        assert 3 <= len(dataset) <= 4
+        assert torch.is_tensor(dataset[0]["inputs"])
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        EVALUATOR.build(dict(type="Evaluator", metrics=evaluator))
+
+
+@pytest.mark.parametrize("path", one_per_pair(STANDARD), ids=name_of)
+def test_batch_of_the_real_pipeline(path):
+    """One full-size batch through loader and data preprocessor."""
+    cfg = resolve(path)
+    use_scope(cfg)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=2)
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    small = shrink(cfg)
+    inner_model(small.model).data_preprocessor = inner_model(
+        cfg.model
+    ).data_preprocessor
+    batch = build_model(small).data_preprocessor(batch, training=True)
+    assert batch["inputs"].shape[:2] == (2, 3)
+    assert batch["inputs"].dtype == torch.float32
+    assert batch["inputs"].abs().max() < 4  # normalised
+    assert len(batch["data_samples"]) == 2
+
+
+@pytest.mark.parametrize("path", one_per_pair(STANDARD), ids=name_of)
+def test_trains_a_step_and_predicts(path):
+    torch.manual_seed(0)
+    cfg = shrink(resolve(path))
+    use_scope(cfg)
+    cfg.train_dataloader.batch_size = 2
+    model = build_model(cfg)
+    model.init_weights()
+    model.train()
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
+    loss, _ = model.parse_losses(losses)
+    assert torch.isfinite(loss)
+    loss.backward()
+    backbone = {n: p for n, p in model.named_parameters() if "backbone." in n}
+    missing = [
+        name
+        for name, p in backbone.items()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    assert not missing
+    before = {name: p.detach().clone() for name, p in backbone.items()}
+    optim_wrapper.step()
+    assert any(not torch.equal(before[n], p) for n, p in backbone.items())
+
+    model.eval()
+    batch = next(iter(Runner.build_dataloader(cfg.val_dataloader)))
+    with torch.no_grad():
+        predictions = model.val_step(batch)
+    assert len(predictions) == len(batch["inputs"])
+    found = set(predictions[0].keys())
+    assert found & {"pred_instances", "pred_sem_seg", "pred_score"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_metafile_lists_every_leaf(family):
+    metafile = yaml.safe_load(METAFILES[family].read_text())
+    listed = [model["Config"] for model in metafile["Models"]]
+    leaves = [f"configs/{name_of(p)}.py" for p in STANDARD if p.parent == family]
+    assert sorted(listed) == sorted(leaves)
+    collections = {collection["Name"] for collection in metafile["Collections"]}
+    for model in metafile["Models"]:
+        assert model["Name"] == Path(model["Config"]).stem
+        assert model["In Collection"] in collections
+    assert (ROOT / metafile["Collections"][0]["README"]).is_file()
+
+
+def test_index_imports_every_metafile():
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    expected = [path.relative_to(ROOT).as_posix() for path in METAFILES.values()]
+    assert sorted(index["Import"]) == sorted(expected)
+
+
+@pytest.mark.parametrize("model", MODELS_LISTED, ids=lambda model: model["Name"])
+def test_results_are_labelled_and_in_the_docstring(model):
+    docstring = ast.get_docstring(ast.parse((ROOT / model["Config"]).read_text()))
+    expected = docstring.partition("Expected:")[2]
+    if not model.get("Results"):
+        assert expected.split("\n")[0].strip(" .") == "not run"
+    for result in model.get("Results", []):
+        assert result["Status"] == "published"
+        assert "published" in expected
+        for value in result["Metrics"].values():
+            assert re.search(rf"\b{re.escape(str(value))}\b", expected)

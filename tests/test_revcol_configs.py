@@ -1,0 +1,154 @@
+"""RevCol's configs hold the published settings, and the pieces fit together."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, DefaultScope, init_default_scope
+from shrink import shrink
+
+import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
+
+CONFIGS = Path(__file__).parents[1] / "configs/revcol"
+
+
+def resolve(name: str) -> Config:
+    return Config.fromfile(CONFIGS / f"{name}.py")
+
+
+def use_scope(scope: str) -> None:
+    DefaultScope._instance_dict.clear()
+    init_default_scope(scope)
+
+
+# lr, layer decay, drop path: paper's appendix and the reference's detection configs.
+CASCADE = {
+    "t": (2e-4, 0.85, 0.3),
+    "s": (2e-4, 0.85, 0.4),
+    "b": (2e-4, 0.9, 0.4),
+    "b-in22k": (1e-4, 0.9, 0.4),
+    "l-in22k": (1e-4, 0.85, 0.5),
+}
+
+
+@pytest.mark.parametrize("size", CASCADE)
+def test_cascade_has_the_published_settings(size):
+    lr, decay, drop_path = CASCADE[size]
+    cfg = resolve(f"revcol-{size}_cascade-mask-rcnn_8xb2-amp-3x_coco")
+    assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+    assert cfg.optim_wrapper.optimizer.type == "AdamW"
+    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.05
+    assert cfg.optim_wrapper.paramwise_cfg == dict(decay_rate=decay)
+    assert cfg.model.backbone.drop_path_rate == drop_path
+    assert "out_norm" not in cfg.model.backbone
+    assert cfg.train_cfg.max_epochs == 36
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.end, steps.milestones) == (500, [27, 33])
+    for head in cfg.model.roi_head.bbox_head:
+        assert (head.num_shared_convs, head.num_shared_fcs) == (4, 1)
+        assert head.norm_cfg.type == "SyncBN"
+        assert (head.loss_bbox.type, head.loss_bbox.loss_weight) == ("GIoULoss", 10)
+        assert head.reg_decoded_bbox
+        assert not head.reg_class_agnostic
+    whole, crop = cfg.train_dataloader.dataset.pipeline[3].transforms
+    assert [side for side, _ in whole[0].scales] == list(range(480, 801, 32))
+    assert [t.type for t in crop] == [
+        "RandomChoiceResize",
+        "RandomCrop",
+        "RandomChoiceResize",
+    ]
+
+
+# crop, lr, layer decay, test stride, warm-up: the reference's segmentation configs.
+UPERNET = {
+    "t": (512, 6e-5, 1.0, 341, 1500),
+    "s": (512, 4e-5, 1.0, 341, 1500),
+    "b": (512, 4e-5, 1.0, 426, 1500),
+    "b-in22k": (640, 4e-5, 0.9, 426, 1500),
+    "l-in22k": (640, 4e-5, 0.9, 426, 3000),
+    "h": (640, 4e-5, 0.9, 426, 3000),
+}
+
+
+@pytest.mark.parametrize("size", UPERNET)
+def test_upernet_has_the_published_settings(size):
+    crop, lr, decay, stride, warmup = UPERNET[size]
+    batch = "16xb1" if size == "h" else "8xb2"
+    cfg = resolve(f"revcol-{size}_upernet_{batch}-amp-160k_ade20k-{crop}x{crop}")
+    assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.01
+    assert cfg.optim_wrapper.paramwise_cfg == dict(decay_rate=decay)
+    assert cfg.model.backbone.drop_path_rate == 0.3
+    assert cfg.model.backbone.get("kernel_size", 3) == (7 if size == "h" else 3)
+    assert cfg.model.decode_head.channels == (1440 if size == "h" else 512)
+    assert cfg.model.decode_head.num_classes == 150
+    assert cfg.model.auxiliary_head.num_classes == 150
+    assert cfg.model.test_cfg == dict(
+        mode="slide", crop_size=(crop, crop), stride=(stride, stride)
+    )
+    assert cfg.model.data_preprocessor.size == (crop, crop)
+    linear, poly = cfg.param_scheduler
+    assert (linear.end, poly.begin, poly.end, poly.power) == (warmup, warmup, 160000, 1)
+    assert cfg.train_cfg.max_iters == 160000
+
+
+@pytest.mark.parametrize("path", CONFIGS.glob("*_dino-*.py"), ids=lambda p: p.stem)
+def test_dino_has_scales_and_schedule_of_its_name(path):
+    cfg = Config.fromfile(path)
+    model = cfg.model.get("model", cfg.model)
+    scales = 5 if "5scale" in path.stem else 4
+    levels = len(model.backbone.get("out_indices", range(4)))
+    assert len(model.neck.in_channels) == levels == scales - 1
+    assert model.neck.num_outs == scales
+    assert model.encoder.layer_cfg.self_attn_cfg.num_levels == scales
+    assert model.decoder.layer_cfg.cross_attn_cfg.num_levels == scales
+    epochs = 36 if "-36e" in path.stem else 12
+    assert cfg.train_cfg.max_epochs == epochs
+    steps = cfg.param_scheduler[0]
+    assert steps.milestones == ([27, 33] if epochs == 36 else [11])
+    assert steps.end == epochs
+    assert cfg.optim_wrapper.optimizer.lr == 1e-4
+    assert 0.8 <= cfg.optim_wrapper.paramwise_cfg.decay_rate < 1
+    assert model.bbox_head.num_classes == (365 if "16xb1-12e_obj" in path.stem else 80)
+
+
+@pytest.mark.parametrize("path", CONFIGS.glob("*_mask2former*"), ids=lambda p: p.stem)
+def test_mask2former_has_the_crop_of_its_name(path):
+    cfg = Config.fromfile(path)
+    crop = int(path.stem.rpartition("x")[2])
+    model = cfg.model.get("model", cfg.model)
+    assert model.data_preprocessor.size == (crop, crop)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    (step,) = [t for t in pipeline if t.type == "RandomCrop"]
+    assert step.crop_size == (crop, crop)
+    assert (crop == 512) == ("in22k" not in path.stem and "-h_" not in path.stem)
+    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert set(keys) == {"query_embed", "query_feat", "level_embed"}
+
+
+def test_second_stage_takes_every_weight_of_the_first():
+    """Objects365 -> COCO: nothing is dropped, class layers keep COCO's rows."""
+    use_scope("mmdet")
+    first = resolve("revcol-h_dino-5scale_16xb1-12e_objects365")
+    second = resolve("revcol-h_dino-5scale_objects365-pre_16xb1-12e_coco")
+    assert second.load_from == f"work_dirs/{Path(first.filename).stem}/epoch_12.pth"
+    source, target = (MODELS.build(shrink(cfg).model) for cfg in (first, second))
+    checkpoint = {"state_dict": dict(source.state_dict())}
+    hook = HOOKS.build(second.custom_hooks[0])
+    hook.after_load_checkpoint(SimpleNamespace(model=target), checkpoint)
+    target.load_state_dict(checkpoint["state_dict"], strict=True)
+    name = "bbox_head.cls_branches.0.weight"
+    rows = source.state_dict()[name][hook.rows]
+    assert torch.equal(target.state_dict()[name], rows)
+
+
+def test_missing_weights_are_named():
+    use_scope("mmdet")
+    cfg = resolve("revcol-t_dino-4scale_8xb2-12e_coco")
+    backbone = MODELS.build(cfg.model.backbone)
+    with pytest.raises(FileNotFoundError, match=r"data/pretrained/revcol_tiny_1k\.pth"):
+        backbone.init_weights()
