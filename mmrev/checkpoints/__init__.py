@@ -1,0 +1,33 @@
+"""Checkpoints: safe reading, and conversion to the suite's parameter names."""
+
+from mmrev.checkpoints.convert import (
+    LAYOUTS,
+    Conversion,
+    convert,
+    convert_file,
+    convert_state_dict,
+    coverage_table,
+    load_backbone,
+    unwrap_state_dict,
+)
+from mmrev.checkpoints.files import (
+    SAFE_GLOBALS,
+    load_checkpoint_file,
+    save_state_dict,
+)
+from mmrev.checkpoints.layout import Layout
+
+__all__ = [
+    "LAYOUTS",
+    "SAFE_GLOBALS",
+    "Conversion",
+    "Layout",
+    "convert",
+    "convert_file",
+    "convert_state_dict",
+    "coverage_table",
+    "load_backbone",
+    "load_checkpoint_file",
+    "save_state_dict",
+    "unwrap_state_dict",
+]

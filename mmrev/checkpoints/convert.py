@@ -1,0 +1,279 @@
+"""State dicts of any known layout, made to fit our backbones."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from mmrev.checkpoints import revcol
+from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
+from mmrev.checkpoints.layout import Layout
+from mmrev.registry import MODELS
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*revcol.LAYOUTS,)}
+
+# Where checkpoints keep their weights, in the order of preference.
+WRAPPERS = ("state_dict", "model", "state_dict_ema")
+BACKBONE_PREFIX = "backbone."
+# Normalisations that dense prediction adds behind a backbone: absent from pretrained
+# weights, they keep their initial values.
+OUTPUT_NORMS = "norms."
+
+
+@dataclass
+class Conversion:
+    """Converted weights, and what became of every key.
+
+    Attributes:
+        layout: what they were.
+        backbone: the config of the backbone they were compared with, in `convert_file`.
+        state_dict: the backbone's weights under our names; the tensors are the given
+            ones, unchanged.
+        dropped: keys of heads.
+        unexpected: keys that are neither the backbone's nor a head's.
+        missing: keys that the target has and the checkpoint lacks.
+        mismatched: keys of another shape than the target's, both shapes named.
+
+    The last two, and ``unexpected`` in full, are known after `compare`.
+    """
+
+    layout: Layout
+    backbone: dict = field(default_factory=dict)
+    state_dict: dict[str, Tensor] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+
+    def compare(self, target: Mapping[str, Tensor]) -> "Conversion":
+        """Fill in how the weights fit a backbone's state dict; return self."""
+        self.missing = [key for key in target if key not in self.state_dict]
+        for key, value in self.state_dict.items():
+            if key not in target:
+                self.unexpected.append(key)
+            elif value.shape != target[key].shape:
+                self.mismatched.append(
+                    f"{key} {tuple(value.shape)}, expected {tuple(target[key].shape)}"
+                )
+        return self
+
+    def check(self) -> "Conversion":
+        """Return self if nothing is missing, unexpected or of another shape.
+
+        Raises:
+            ValueError: naming the keys.
+        """
+        problems = [
+            f"{len(keys)} {kind} ({_some(keys)})"
+            for kind, keys in (
+                ("missing", self.missing),
+                ("unexpected", self.unexpected),
+                ("of another shape", self.mismatched),
+            )
+            if keys
+        ]
+        if problems:
+            raise ValueError(
+                f"Checkpoint of layout {self.layout.name!r} does not fit: expected "
+                f"exactly the backbone's keys, got {'; '.join(problems)}. Choose the "
+                "architecture it was trained with."
+            )
+        return self
+
+
+def convert(checkpoint: Mapping, layout: str = "auto") -> Conversion:
+    """Convert a checkpoint and account for every key.
+
+    Args:
+        checkpoint: a state dict, or what holds one under one of `WRAPPERS`; of a
+            backbone, or of a whole model with its backbone under ``backbone.``.
+        layout: a name of `LAYOUTS`, or 'auto' to recognise it.
+
+    Returns:
+        The conversion, not yet compared with a backbone.
+
+    Raises:
+        ValueError: if the layout is unknown, not recognised or ambiguous, or a value
+            is no tensor.
+    """
+    weights = unwrap_state_dict(checkpoint)
+    own = {
+        key.removeprefix(BACKBONE_PREFIX): value
+        for key, value in weights.items()
+        if key.startswith(BACKBONE_PREFIX)
+    }
+    dropped = [key for key in weights if own and not key.startswith(BACKBONE_PREFIX)]
+    own = own or weights
+    result = Conversion(_select(layout, own), dropped=dropped)
+    for key, value in own.items():
+        if (name := result.layout.rename(key)) is not None:
+            result.state_dict[name] = value
+        elif key.startswith(result.layout.heads):
+            result.dropped.append(key)
+        else:
+            result.unexpected.append(key)
+    return result
+
+
+def convert_state_dict(checkpoint: Mapping, layout: str = "auto") -> dict[str, Tensor]:
+    """Convert a checkpoint to what its backbone of this suite loads strictly.
+
+    Args:
+        checkpoint: as of `convert`.
+        layout: as of `convert`.
+
+    Returns:
+        The backbone's weights under our names, heads dropped, no value changed.
+
+    Raises:
+        ValueError: as `convert`, and on keys that are neither the backbone's nor a
+            head's.
+    """
+    return convert(checkpoint, layout).check().state_dict
+
+
+def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without the wrapping of trainers.
+
+    Args:
+        checkpoint: as read from a file: the weights, or what holds them under one of
+            `WRAPPERS` (the first there is); keys with or without the
+            ``module.`` of data-parallel wrappers.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        ValueError: if a value is no tensor.
+    """
+    while inner := [v for k in WRAPPERS if isinstance(v := checkpoint.get(k), Mapping)]:
+        checkpoint = inner[0]
+    if others := [k for k, v in checkpoint.items() if not isinstance(v, Tensor)]:
+        raise ValueError(
+            f"Checkpoint: expected tensors by name, or these under {_some(WRAPPERS)}, "
+            f"got other values for {_some(others)}. Give the weights alone."
+        )
+    while checkpoint and all(key.startswith("module.") for key in checkpoint):
+        checkpoint = {k.removeprefix("module."): v for k, v in checkpoint.items()}
+    return dict(checkpoint)
+
+
+def load_backbone(backbone: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint file of any known layout into a backbone, strictly.
+
+    Args:
+        backbone: receives the weights; its ``norms.`` keep their values if the file
+            has none.
+        path: as of `load_checkpoint_file`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as `load_checkpoint_file` and `convert`, and if a key is missing,
+            unexpected or of another shape.
+    """
+    target = backbone.state_dict()
+    result = convert(load_checkpoint_file(path))
+    if not any(key.startswith(OUTPUT_NORMS) for key in result.state_dict):
+        norms = {k: v for k, v in target.items() if k.startswith(OUTPUT_NORMS)}
+        result.state_dict |= norms
+    result.compare(target)
+    # The backbone itself adapts what it can, as smaller kernels, or refuses.
+    result.mismatched.clear()
+    result.check()
+    try:
+        backbone.load_state_dict(result.state_dict)
+    except RuntimeError as error:
+        raise ValueError(f"Checkpoint {path}: {error}") from None
+
+
+def convert_file(
+    source: str | Path,
+    target: str | Path,
+    layout: str = "auto",
+    arch: str | None = None,
+) -> Conversion:
+    """Convert a checkpoint file to our layout, if it fits its backbone exactly.
+
+    Args:
+        source: as of `load_checkpoint_file`.
+        target: as of `save_state_dict`; must not exist. Not written unless all fits.
+        layout: as of `convert`.
+        arch: the backbone's architecture by name; read off the shapes if None.
+
+    Returns:
+        The conversion, compared with the backbone, for the caller to `check`.
+
+    Raises:
+        FileExistsError: if the target exists.
+        FileNotFoundError: if the source does not.
+        ValueError: as `load_checkpoint_file` and `convert`, and if the architecture
+            cannot be told.
+    """
+    if Path(target).exists():
+        raise FileExistsError(f"{target} exists already. Remove it or name another.")
+    result = convert(load_checkpoint_file(source), layout)
+    try:
+        result.backbone = result.layout.backbone(result.state_dict)
+    except KeyError as error:
+        raise ValueError(
+            f"{source}: its architecture cannot be told without the key {error}. "
+            "The file is incomplete; get it again."
+        ) from None
+    if arch:
+        result.backbone["arch"] = arch
+    with torch.device("meta"):
+        backbone = MODELS.build(result.backbone)
+    result.compare(backbone.state_dict())
+    if not (result.missing or result.unexpected or result.mismatched):
+        save_state_dict(result.state_dict, target)
+    return result
+
+
+def _select(name: str, keys: Iterable[str]) -> Layout:
+    if name != "auto":
+        if name not in LAYOUTS:
+            raise ValueError(
+                f"Checkpoint: layout must be 'auto' or one of {_some(LAYOUTS)}, "
+                f"got {name!r}."
+            )
+        return LAYOUTS[name]
+    found = [layout for layout in LAYOUTS.values() if layout.matches(keys)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            "Checkpoint: the layout is ambiguous, its keys match "
+            f"{_some(layout.name for layout in found)}. Choose one with layout=."
+        )
+    raise ValueError(
+        f"Checkpoint: expected keys of one of the layouts {_some(LAYOUTS)}, got "
+        f"{_some(keys)}. If it is one of these, choose it with layout=."
+    )
+
+
+def _some(names: Iterable[str], limit: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more
+
+
+def coverage_table(result: Conversion) -> Table:
+    """A table of what became of every key, to be printed by rich."""
+    table = Table(title=f"layout {result.layout.name}: {result.backbone}")
+    table.add_column("keys")
+    table.add_column("number", justify="right")
+    table.add_column("which", overflow="fold")
+    missed = {*result.unexpected, *(line.split()[0] for line in result.mismatched)}
+    used = [key for key in result.state_dict if key not in missed]
+    for kind, keys in (
+        ("used", used),
+        ("dropped (heads)", result.dropped),
+        ("missing", result.missing),
+        ("unexpected", result.unexpected),
+        ("of another shape", result.mismatched),
+    ):
+        table.add_row(kind, str(len(keys)), _some(keys))
+    return table

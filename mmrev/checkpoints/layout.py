@@ -1,0 +1,39 @@
+"""What a checkpoint layout is."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parameter names of one code base, and how they become ours.
+
+    Attributes:
+        name: what ``layout=`` selects it by.
+        marker: pattern of a key that every checkpoint of this layout has and no other
+            layout's.
+        renames: pattern and replacement, as of ``re``; the first pattern that matches
+            a whole key renames it.
+        heads: prefixes of keys that do not belong to the backbone.
+        backbone: from the renamed weights, the config of the backbone they fit.
+    """
+
+    name: str
+    marker: str
+    renames: tuple[tuple[str, str], ...]
+    heads: tuple[str, ...]
+    backbone: Callable[[Mapping[str, Tensor]], dict]
+
+    def matches(self, keys: Iterable[str]) -> bool:
+        """Whether the keys look like this layout's."""
+        return any(re.fullmatch(self.marker, key) for key in keys)
+
+    def rename(self, key: str) -> str | None:
+        """Our name for a key, or None if the layout has no such key."""
+        for pattern, replacement in self.renames:
+            if match := re.fullmatch(pattern, key):
+                return match.expand(replacement)
+        return None

@@ -1,0 +1,1 @@
+"""Its place makes ``tests/`` importable, for helpers such as ``goldens``."""

@@ -1,0 +1,31 @@
+"""Convert a checkpoint to the suite's parameter names, and show what became of it.
+
+Example: python tools/convert_checkpoint.py revcol_tiny_1k.pth revcol-t.pth
+"""
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from mmrev.checkpoints import LAYOUTS, convert_file, coverage_table
+
+
+def main() -> None:
+    """Run the tool; status 1 unless every key of the backbone is there."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("source", help="file or URL of the checkpoint")
+    parser.add_argument("target", help="file to write: .pth or .safetensors")
+    parser.add_argument("--layout", default="auto", choices=["auto", *LAYOUTS])
+    parser.add_argument("--arch", help="as 'tiny'; read off the shapes if not given")
+    args = parser.parse_args()
+    try:
+        result = convert_file(args.source, args.target, args.layout, args.arch)
+        Console().print(coverage_table(result))
+        result.check()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
