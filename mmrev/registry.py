@@ -8,9 +8,11 @@ from mmengine import registry as root
 
 __all__ = [
     "DATASETS",
+    "FUNCTIONS",
     "HOOKS",
     "METRICS",
     "MODELS",
+    "OPTIM_WRAPPERS",
     "OPTIM_WRAPPER_CONSTRUCTORS",
     "TRANSFORMS",
 ]
@@ -30,4 +32,6 @@ DATASETS = _child("DATASETS", "mmrev.datasets")
 TRANSFORMS = _child("TRANSFORMS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")
+FUNCTIONS = _child("FUNCTIONS", "mmrev.engine")
+OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "mmrev.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "mmrev.engine")

@@ -1,0 +1,204 @@
+"""Checkpoints of a run: written whole, read safely, compared strictly, found again."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.registry import HOOKS
+
+from .errors import UserError
+from .storage import write_bytes
+
+__all__ = [
+    "AtomicCheckpointHook",
+    "StrictCheckpointHook",
+    "find_resumable",
+    "read_checkpoint",
+    "use_safe_loading",
+]
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint of a run, onto the CPU, without executing anything in it.
+
+    Args:
+        path: A file or an http(s) URL.
+
+    Raises:
+        UserError: There is no such file, or it is no checkpoint.
+    """
+    try:
+        checkpoint = load_checkpoint_file(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(
+            f"Checkpoint {path}: expected a dict with weights, got "
+            f"{type(checkpoint).__name__}."
+        )
+    return checkpoint
+
+
+def use_safe_loading() -> None:
+    """Make :func:`read_checkpoint` the loader of files and URLs in mmengine.
+
+    mmengine's own falls back to running pickled code after a warning.
+    """
+
+    # mmengine's message names the loader by what follows "load_from_".
+    def load_from_safe(path: str, map_location: Any) -> dict:
+        return read_checkpoint(path)
+
+    for prefix in ("", "http://", "https://"):
+        CheckpointLoader.register_scheme(prefix, load_from_safe, force=True)
+
+
+def find_resumable(work_dir: str | Path) -> tuple[Path | None, list[str]]:
+    """Find the newest checkpoint of a run that training can continue from.
+
+    Args:
+        work_dir: Folder of the run.
+
+    Returns:
+        The file, None if there is none, and for each newer file that was passed over
+        a line that says why.
+    """
+    files = Path(work_dir).glob("*.pth")
+    skipped = []
+    for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        if reason := _not_resumable(path):
+            skipped.append(f"skipped {path}: {reason}")
+        else:
+            return path, skipped
+    return None, skipped
+
+
+def _not_resumable(path: Path) -> str | None:
+    # The checksums of the archive find what torch would load without complaint:
+    # a file of full length whose content never reached the disk.
+    if not zipfile.is_zipfile(path):
+        return "incomplete or not a checkpoint"
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            return "damaged"
+    try:
+        checkpoint = read_checkpoint(path)
+    except UserError as error:
+        return str(error)
+    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
+        return f"holds no {', '.join(sorted(missing))}"
+    return None
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's hook with whole files, and never fewer than it should keep.
+
+    Takes its arguments. Unlike it, the checkpoint and ``last_checkpoint`` go through
+    :mod:`mmrev.engine.storage`, and with ``max_keep_ckpts`` the oldest checkpoint goes
+    only after the newest is safe: mmengine deletes first, so that a run killed while
+    saving can be left with none.
+    """
+
+    def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
+        backend_args = backend_args or {"backend": "atomic"}
+        super().__init__(*args, backend_args=backend_args, **kwargs)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        outdated = []
+        if self.max_keep_ckpts > 0:
+            kept = [*(i for i in self.keep_ckpt_ids if i != step), step]
+            outdated = kept[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.clear()
+            self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if not is_main_process():
+            return
+        write_bytes(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
+        for old in outdated:
+            path = self.file_backend.join_path(
+                self.out_dir, self.filename_tmpl.format(old)
+            )
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+
+
+@HOOKS.register_module()
+class StrictCheckpointHook(Hook):
+    """Refuses a checkpoint of another architecture.
+
+    mmengine loads what fits and warns about the rest: testing then prints numbers of a
+    model with random parts. Runs last, so that it sees what an EMA hook made of it.
+    """
+
+    priority = "LOWEST"
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare before anything is tested or trained.
+
+        Raises:
+            UserError: Names the first keys that are missing, unexpected, or of another
+                shape, and how many there are.
+        """
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        weights = checkpoint.get("state_dict", checkpoint)
+        if differences := _differences(model, weights):
+            raise UserError(
+                f"checkpoint {runner._load_from} does not fit the model of "
+                f"{runner.cfg.filename}: {'; '.join(differences)}. Use the config it "
+                "was trained with."
+            )
+
+
+def _differences(model: nn.Module, weights: dict) -> list[str]:
+    if not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        return [f"expected weights by name, got {', '.join(list(weights)[:5])}"]
+    weights = {re.sub(r"^module\.", "", key): value for key, value in weights.items()}
+    own = model.state_dict()
+    mismatched = [
+        f"{key} ({_shape(weights[key])} in the checkpoint, {_shape(own[key])} here)"
+        for key in own.keys() & weights.keys()
+        if own[key].shape != weights[key].shape
+    ]
+    if mismatched:
+        missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
+    else:
+        # torch's own comparison: modules may rename the keys of their older versions.
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    named = {"missing": missing, "unexpected": unexpected, "other shape": mismatched}
+    return [
+        f"{len(keys)} {kind} ({', '.join(sorted(keys)[:3])}"
+        + (", ...)" if len(keys) > 3 else ")")
+        for kind, keys in named.items()
+        if keys
+    ]
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -1,0 +1,222 @@
+"""From the arguments of ``tools/`` to a finished run."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmrev.leaderboard.fingerprint import config_sha256
+
+from .checkpoint import find_resumable, read_checkpoint, use_safe_loading
+from .config import OverrideAction, check_data, load_config
+from .console import ConsoleRunner, quiet, say
+from .errors import UserError
+from .storage import use_atomic_files
+
+__all__ = ["add_common_arguments", "test", "train"]
+
+
+def add_common_arguments(parser: ArgumentParser) -> None:
+    """Add what training and testing share."""
+    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=OverrideAction,
+        metavar="KEY=VALUE",
+        help="override the config, for example model.backbone.drop_path_rate=0.2",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started the processes of a distributed run",
+    )
+    # Set by torch.distributed.launch; torchrun passes it through the environment.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help="internal")
+
+
+def train(args: Namespace) -> None:
+    """Train as ``tools/train.py`` was asked to.
+
+    Raises:
+        UserError: Names the path or key at fault, before anything is written.
+    """
+    cfg = _prepare(args)
+    check_data(cfg, "train", "val")
+    if cfg.get("train_dataloader") is None:
+        raise UserError(f"config {args.config}: no train_dataloader; nothing to train.")
+    if args.amp:
+        _use_amp(cfg)
+    if args.auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise UserError(
+                f"--auto-scale-lr: config {args.config} sets no "
+                "auto_scale_lr.base_batch_size, the batch size its lr is meant for."
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        _resume(cfg, args.resume)
+    elif cfg.get("load_from"):
+        read_checkpoint(cfg.load_from)
+    checkpoint = cfg.setdefault("default_hooks", {}).setdefault("checkpoint", {})
+    if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
+        checkpoint["type"] = "mmrev.AtomicCheckpointHook"
+    _add_hook(cfg, type="mmrev.IterationSeedHook")
+    cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
+    _build(cfg).train()
+
+
+def test(args: Namespace) -> None:
+    """Test as ``tools/test.py`` was asked to; leaves a record in the work dir.
+
+    Raises:
+        UserError: Names the path or key at fault, before anything is written.
+    """
+    cfg = _prepare(args)
+    check_data(cfg, "test")
+    if cfg.get("test_dataloader") is None:
+        raise UserError(f"config {args.config}: no test_dataloader; nothing to test.")
+    read_checkpoint(args.checkpoint)
+    sha256 = config_sha256(cfg.to_dict())
+    # Only what testing needs is built, so that a missing training set does not matter.
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.tta:
+        _use_tta(cfg)
+    if args.out:
+        _dump_predictions(cfg, args.out)
+    _add_hook(cfg, type="mmrev.StrictCheckpointHook")
+    if args.show_dir:
+        _add_hook(cfg, type="mmrev.DrawPredictionsHook", out_dir=args.show_dir)
+    _add_hook(
+        cfg,
+        type="mmrev.RecordHook",
+        out_dir=str(Path(cfg.work_dir, "records")),
+        config_sha256=sha256,
+        tta=args.tta,
+        predictions=args.out,
+    )
+    _build(cfg).test()
+
+
+def _prepare(args: Namespace) -> Config:
+    quiet()
+    use_atomic_files()
+    use_safe_loading()
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    name = Path(args.config).stem
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{name}"
+    folder = Path(cfg.work_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--work-dir: cannot make {folder} ({error.strerror}); choose another place."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--work-dir: cannot write to {folder}; choose another place.")
+    return cfg
+
+
+def _resume(cfg: Config, wanted: str) -> None:
+    cfg.resume = True
+    if wanted == "auto":
+        path, skipped = find_resumable(cfg.work_dir)
+        for line in skipped:
+            say(f"resume: {line}")
+        if path is None:
+            say(f"resume: no checkpoint in {cfg.work_dir}; starting anew")
+            cfg.resume = False
+            return
+    else:
+        path = Path(wanted)
+    checkpoint = read_checkpoint(path)
+    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
+        raise UserError(
+            f"--resume: {path} holds no {', '.join(sorted(missing))}; to start from "
+            f"its weights only, use --cfg-options load_from={path}."
+        )
+    meta = checkpoint["meta"]
+    say(f"resume: {path} (epoch {meta.get('epoch')}, iteration {meta.get('iter')})")
+    cfg.load_from = str(path)
+    # The sampler is seeded before mmengine reads the checkpoint's seed.
+    randomness = cfg.setdefault("randomness", {})
+    if randomness.get("seed") is None:
+        randomness["seed"] = meta.get("seed")
+    _add_hook(cfg, type="mmrev.StrictCheckpointHook")
+
+
+def _use_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
+    if kind == "OptimWrapper" and torch.cuda.is_available():
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    elif kind == "OptimWrapper":
+        cfg.optim_wrapper.type = "mmrev.BFloat16OptimWrapper"
+    elif kind not in ("AmpOptimWrapper", "mmrev.BFloat16OptimWrapper"):
+        raise UserError(f"--amp: expected optim_wrapper.type OptimWrapper, got {kind}.")
+
+
+def _use_tta(cfg: Config) -> None:
+    if missing := [key for key in ("tta_model", "tta_pipeline") if key not in cfg]:
+        raise UserError(
+            f"--tta: config {cfg.filename} has no {' and no '.join(missing)}; add it, "
+            "or test without --tta."
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def _dump_predictions(cfg: Config, path: str) -> None:
+    if not path.endswith((".pkl", ".pickle")):
+        raise UserError(f"--out: expected a .pkl file, got {path}.")
+    # mmdet's own compresses masks.
+    mmdet = cfg.default_scope == "mmdet"
+    dump = {"type": "DumpDetResults" if mmdet else "DumpResults", "out_file_path": path}
+    evaluator = cfg.test_evaluator
+    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    cfg.test_evaluator = [*evaluators, dump]
+
+
+def _add_hook(cfg: Config, **hook) -> None:
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
+
+
+def _build(cfg: Config) -> Runner:
+    if cfg.launcher != "none":
+        _choose_backend(cfg)
+    if "runner_type" in cfg:
+        return RUNNERS.build(cfg)
+    return ConsoleRunner.from_cfg(cfg)
+
+
+def _choose_backend(cfg: Config) -> None:
+    """Let processes talk over NCCL on GPUs and gloo without, whatever the config."""
+    if torch.cuda.is_available():
+        return
+    if cfg.launcher != "pytorch":
+        raise UserError(
+            f"--launcher {cfg.launcher} needs GPUs; without, use torchrun and "
+            "--launcher pytorch."
+        )
+    # mmengine's own start selects a GPU first.
+    torch.distributed.init_process_group("gloo")
+    cfg.setdefault("env_cfg", {})["dist_cfg"] = {"backend": "gloo"}
+    cfg.setdefault("model_wrapper_cfg", {}).update(device_ids=None)
+    wrapper = cfg.model_wrapper_cfg
+    wrapper.setdefault("type", "MMDistributedDataParallel")
+    wrapper.setdefault("broadcast_buffers", False)
+    wrapper.setdefault(
+        "find_unused_parameters", cfg.get("find_unused_parameters", False)
+    )

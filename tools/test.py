@@ -1,0 +1,25 @@
+"""Test a checkpoint; the record goes to the work dir, for tools/leaderboard.py."""
+
+from argparse import ArgumentParser
+
+from mmrev.engine.errors import one_line_errors
+from mmrev.engine.run import add_common_arguments, test
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse and run."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="that the checkpoint was trained with")
+    parser.add_argument("checkpoint")
+    parser.add_argument(
+        "--tta", action="store_true", help="test-time augmentation of the config"
+    )
+    parser.add_argument("--out", metavar="FILE.pkl", help="write the predictions")
+    parser.add_argument("--show-dir", help="write each image with its prediction")
+    add_common_arguments(parser)
+    test(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
