@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass
 from importlib import metadata
 
-INSTALL_HINT = "pip install 'mmrev[suite]' (in a clone of the repository: make setup)"
+INSTALL_HINT = (
+    "in a clone of mmrev run `make setup`, or `pip install --no-build-isolation "
+    "'.[suite]'` in an environment of your own"
+)
 
 
 @dataclass(frozen=True)

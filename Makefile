@@ -1,0 +1,31 @@
+# PYTHON=python3.12 chooses the interpreter of .venv (3.10, 3.11 or 3.12).
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slow lint demo clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup:  ## create or repair .venv with the pinned stack (PYTHON=... to choose one)
+	@python3 -I mmrev/bootstrap.py $(if $(PYTHON),--python $(PYTHON))
+
+test: setup  ## the quick tests
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the slow tests too (minutes)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: setup  ## style, format, import rules, Dockerfile
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+
+demo: setup  ## train, test and rank two small models on the embedded scenes
+	$(BIN)/python tools/demo.py
+
+clean:  ## remove build products and caches (.venv, data and work_dirs stay)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache
+	find mmrev tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
