@@ -239,6 +239,61 @@ visualizer = dict(
 """
 
 
+_CLASSIFICATION = """\
+default_scope = "mmpretrain"
+{backbone}
+model = dict(
+    type="ImageClassifier",
+    backbone=backbone,
+    neck=dict(type="GlobalAveragePooling"),
+    head=dict(
+        type="LinearClsHead",
+        num_classes=4,
+        in_channels=32,
+        loss=dict(type="CrossEntropyLoss"),
+    ),
+)
+data_preprocessor = dict(
+    num_classes=4, mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4], to_rgb=True
+)
+pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(64, 64)),
+    dict(type="PackInputs"),
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="{sampler}", shuffle=True),
+    dataset=dict(
+        type="CustomDataset",
+        data_root="data/imagenet",
+        ann_file="meta/train.txt",
+        data_prefix="train",
+        pipeline=pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CustomDataset",
+        data_root="data/imagenet",
+        ann_file="meta/val.txt",
+        data_prefix="val",
+        pipeline=pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="Accuracy", topk=(1,))
+test_evaluator = val_evaluator
+visualizer = dict(
+    type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")]
+)
+"""
+
+
 def write_detection(path: Path, loop: str = "epochs") -> Path:
     """Write a config of a RetinaNet on COCO; ``loop`` is epochs or iterations."""
     return _write(path, _DETECTION, "(1, 2, 3)", loop)
@@ -247,6 +302,11 @@ def write_detection(path: Path, loop: str = "epochs") -> Path:
 def write_segmentation(path: Path, loop: str = "iterations") -> Path:
     """Write a config of a fully convolutional head on ADE20K."""
     return _write(path, _SEGMENTATION, "(0, 1, 2, 3)", loop)
+
+
+def write_classification(path: Path, loop: str = "epochs") -> Path:
+    """Write a config of a linear classifier on four ImageNet classes."""
+    return _write(path, _CLASSIFICATION, "(3,)", loop)
 
 
 def _write(path: Path, task: str, levels: str, loop: str) -> Path:

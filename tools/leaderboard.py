@@ -5,11 +5,9 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.engine.errors import one_line_errors
 from mmrev.leaderboard import load_records, markdown, terminal
 
 
-@one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse, read and print."""
     parser = ArgumentParser(description=__doc__)
@@ -19,6 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     records, rejected = load_records(args.roots)
     for path, reason in rejected.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
+    if not records:
+        sys.exit(f"error: no record in {' '.join(args.roots)}; run tools/test.py first")
     if args.command == "render":
         print(markdown(records.values()), end="")
     else:

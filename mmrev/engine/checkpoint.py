@@ -13,17 +13,18 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmrev.atomic import write_bytes
 from mmrev.checkpoints.files import load_checkpoint_file
 from mmrev.registry import HOOKS
 
 from .errors import UserError
-from .storage import write_bytes
 
 __all__ = [
     "AtomicCheckpointHook",
     "StrictCheckpointHook",
     "find_resumable",
     "read_checkpoint",
+    "read_resumable",
     "use_safe_loading",
 ]
 
@@ -63,41 +64,49 @@ def use_safe_loading() -> None:
         CheckpointLoader.register_scheme(prefix, load_from_safe, force=True)
 
 
-def find_resumable(work_dir: str | Path) -> tuple[Path | None, list[str]]:
+def read_resumable(path: str | Path) -> dict:
+    """Check that training can continue from a checkpoint.
+
+    Returns:
+        Its ``meta``: epoch, iteration, seed.
+
+    Raises:
+        UserError: It cannot be read, is damaged, or holds weights only.
+    """
+    checkpoint = read_checkpoint(path)
+    # The checksums of the archive find what torch loads without complaint: a file of
+    # full length whose content never reached the disk.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise UserError(f"Checkpoint {path} is damaged; take another one.")
+    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
+        raise UserError(
+            f"Checkpoint {path} holds no {', '.join(sorted(missing))}, so training "
+            "cannot continue from it; to start from its weights, use --cfg-options "
+            f"load_from={path}."
+        )
+    return checkpoint["meta"]
+
+
+def find_resumable(work_dir: str | Path) -> tuple[Path | None, dict, list[str]]:
     """Find the newest checkpoint of a run that training can continue from.
 
     Args:
         work_dir: Folder of the run.
 
     Returns:
-        The file, None if there is none, and for each newer file that was passed over
-        a line that says why.
+        The file, None if there is none; its ``meta``; and for each newer file that was
+        passed over a line that says why.
     """
     files = Path(work_dir).glob("*.pth")
     skipped = []
     for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        if reason := _not_resumable(path):
-            skipped.append(f"skipped {path}: {reason}")
-        else:
-            return path, skipped
-    return None, skipped
-
-
-def _not_resumable(path: Path) -> str | None:
-    # The checksums of the archive find what torch would load without complaint:
-    # a file of full length whose content never reached the disk.
-    if not zipfile.is_zipfile(path):
-        return "incomplete or not a checkpoint"
-    with zipfile.ZipFile(path) as archive:
-        if archive.testzip() is not None:
-            return "damaged"
-    try:
-        checkpoint = read_checkpoint(path)
-    except UserError as error:
-        return str(error)
-    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
-        return f"holds no {', '.join(sorted(missing))}"
-    return None
+        try:
+            return path, read_resumable(path), skipped
+        except UserError as error:
+            skipped.append(f"skipped: {error}")
+    return None, {}, skipped
 
 
 @HOOKS.register_module()

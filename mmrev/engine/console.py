@@ -60,6 +60,11 @@ class ConsoleRunner(Runner):
         say(f"{self.cfg.filename} -> {self.work_dir} (seed {self.seed})")
         return logger
 
+    def dump_config(self) -> None:
+        """Leave the config in the work dir, unless a test would overwrite it."""
+        if self._train_loop is not None:
+            super().dump_config()
+
 
 def _worth_showing(entry: logging.LogRecord) -> bool:
     message = str(entry.msg)

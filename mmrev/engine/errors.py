@@ -42,7 +42,7 @@ def one_line_errors(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except KeyboardInterrupt:
-            _say("interrupted")
+            _say("interrupted; a training continues with --resume")
             raise SystemExit(130) from None
         except Exception as error:
             message = explain(error)
@@ -55,9 +55,9 @@ def one_line_errors(main: Callable) -> Callable:
 
 
 def _say(message: str) -> None:
-    # Every process of a distributed run meets the same mistake; one line is enough.
-    if os.environ.get("RANK", "0") == "0":
-        print(message, file=sys.stderr, flush=True)
+    # In a distributed run only one process may have met the mistake.
+    rank = os.environ.get("RANK")
+    print(f"[rank {rank}] {message}" if rank else message, file=sys.stderr, flush=True)
 
 
 def explain(error: Exception) -> str | None:

@@ -130,9 +130,10 @@ class RecordHook(Hook):
 
 
 def _plain(model: nn.Module) -> nn.Module:
+    """Return the model that is deployed: without wrappers and training-only heads."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    return model
+    return model if hasattr(model, "backbone") else getattr(model, "model", model)
 
 
 def _finite(value: Any) -> float | None:

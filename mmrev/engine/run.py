@@ -2,22 +2,37 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import distributed as dist
 
 from mmrev.leaderboard.fingerprint import config_sha256
 
-from .checkpoint import find_resumable, read_checkpoint, use_safe_loading
+from .checkpoint import (
+    find_resumable,
+    read_checkpoint,
+    read_resumable,
+    use_safe_loading,
+)
 from .config import OverrideAction, check_data, load_config
 from .console import ConsoleRunner, quiet, say
 from .errors import UserError
 from .storage import use_atomic_files
 
 __all__ = ["add_common_arguments", "test", "train"]
+
+# Where each launcher tells a process its number.
+_RANKS = {
+    "pytorch": "RANK",
+    "slurm": "SLURM_PROCID",
+    "mpi": "OMPI_COMM_WORLD_RANK",
+}
 
 
 def add_common_arguments(parser: ArgumentParser) -> None:
@@ -36,8 +51,6 @@ def add_common_arguments(parser: ArgumentParser) -> None:
         default="none",
         help="what started the processes of a distributed run",
     )
-    # Set by torch.distributed.launch; torchrun passes it through the environment.
-    parser.add_argument("--local_rank", "--local-rank", type=int, help="internal")
 
 
 def train(args: Namespace) -> None:
@@ -68,7 +81,8 @@ def train(args: Namespace) -> None:
         checkpoint["type"] = "mmrev.AtomicCheckpointHook"
     _add_hook(cfg, type="mmrev.IterationSeedHook")
     cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
-    _build(cfg).train()
+    with _runner(cfg) as runner:
+        runner.train()
 
 
 def test(args: Namespace) -> None:
@@ -81,6 +95,11 @@ def test(args: Namespace) -> None:
     check_data(cfg, "test")
     if cfg.get("test_dataloader") is None:
         raise UserError(f"config {args.config}: no test_dataloader; nothing to test.")
+    if "://" in args.checkpoint:
+        raise UserError(
+            f"checkpoint {args.checkpoint}: download it and give the file, so that "
+            "the record can tell its hash."
+        )
     read_checkpoint(args.checkpoint)
     sha256 = config_sha256(cfg.to_dict())
     # Only what testing needs is built, so that a missing training set does not matter.
@@ -104,7 +123,8 @@ def test(args: Namespace) -> None:
         tta=args.tta,
         predictions=args.out,
     )
-    _build(cfg).test()
+    with _runner(cfg) as runner:
+        runner.test()
 
 
 def _prepare(args: Namespace) -> Config:
@@ -120,7 +140,7 @@ def _prepare(args: Namespace) -> Config:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--work-dir: cannot make {folder} ({error.strerror}); choose another place."
+            f"--work-dir: cannot make {folder} ({error.strerror}); choose another."
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--work-dir: cannot write to {folder}; choose another place.")
@@ -130,7 +150,7 @@ def _prepare(args: Namespace) -> Config:
 def _resume(cfg: Config, wanted: str) -> None:
     cfg.resume = True
     if wanted == "auto":
-        path, skipped = find_resumable(cfg.work_dir)
+        path, meta, skipped = find_resumable(cfg.work_dir)
         for line in skipped:
             say(f"resume: {line}")
         if path is None:
@@ -138,14 +158,7 @@ def _resume(cfg: Config, wanted: str) -> None:
             cfg.resume = False
             return
     else:
-        path = Path(wanted)
-    checkpoint = read_checkpoint(path)
-    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
-        raise UserError(
-            f"--resume: {path} holds no {', '.join(sorted(missing))}; to start from "
-            f"its weights only, use --cfg-options load_from={path}."
-        )
-    meta = checkpoint["meta"]
+        path, meta = wanted, read_resumable(wanted)
     say(f"resume: {path} (epoch {meta.get('epoch')}, iteration {meta.get('iter')})")
     cfg.load_from = str(path)
     # The sampler is seeded before mmengine reads the checkpoint's seed.
@@ -193,17 +206,32 @@ def _add_hook(cfg: Config, **hook) -> None:
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 
 
-def _build(cfg: Config) -> Runner:
+@contextmanager
+def _runner(cfg: Config) -> Iterator[Runner]:
     if cfg.launcher != "none":
-        _choose_backend(cfg)
-    if "runner_type" in cfg:
-        return RUNNERS.build(cfg)
-    return ConsoleRunner.from_cfg(cfg)
+        _join_processes(cfg)
+    try:
+        if "runner_type" in cfg:
+            yield RUNNERS.build(cfg)
+        else:
+            yield ConsoleRunner.from_cfg(cfg)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def _choose_backend(cfg: Config) -> None:
+def _join_processes(cfg: Config) -> None:
     """Let processes talk over NCCL on GPUs and gloo without, whatever the config."""
+    rank = _RANKS[cfg.launcher]
+    if rank not in os.environ:
+        raise UserError(
+            f"--launcher {cfg.launcher}: {rank} is not set; start the processes with "
+            "torchrun --nproc-per-node=N (pytorch), srun (slurm) or mpirun (mpi)."
+        )
     if torch.cuda.is_available():
+        local = os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK")
+        if cfg.launcher == "mpi" and local is not None:
+            os.environ.setdefault("LOCAL_RANK", local)  # mmengine wraps the model by it
         return
     if cfg.launcher != "pytorch":
         raise UserError(
@@ -211,7 +239,7 @@ def _choose_backend(cfg: Config) -> None:
             "--launcher pytorch."
         )
     # mmengine's own start selects a GPU first.
-    torch.distributed.init_process_group("gloo")
+    dist.init_process_group("gloo")
     cfg.setdefault("env_cfg", {})["dist_cfg"] = {"backend": "gloo"}
     cfg.setdefault("model_wrapper_cfg", {}).update(device_ids=None)
     wrapper = cfg.model_wrapper_cfg

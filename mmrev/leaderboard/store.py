@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mmrev.engine.storage import write_bytes
+from mmrev.atomic import write_bytes
 
 from .record import Record
 
@@ -39,7 +39,8 @@ def load_records(
     """
     files = set()
     for root in map(Path, roots):
-        if root.is_file():
+        # What does not exist is reported below, like what cannot be read.
+        if not root.is_dir():
             files.add(root)
         else:
             files.update(root.glob("*.json"), root.glob("**/records/*.json"))

@@ -1,0 +1,328 @@
+"""A user's mistake is one line that names it; a bug keeps its traceback."""
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models import RetinaHead
+
+import mmrev.atomic
+
+TOOLS = Path(__file__).parents[2] / "tools"
+DET = "work_dirs/det/epoch_2.pth"
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Run a tool that must fail; return its one line."""
+
+    def call(tool: str, *argv: str | Path) -> str:
+        if "--work-dir" not in argv:
+            argv = (*argv, "--work-dir", tmp_path / "run")
+        result = run(tool, *argv)
+        assert result.status == 1
+        (line,) = result.err.splitlines()
+        assert line.startswith("error: ")
+        assert "Traceback" not in result.out
+        return line
+
+    return call
+
+
+@pytest.fixture
+def variant(project, tmp_path):
+    """Write a config that differs from another by some replaced text."""
+
+    def write(config: str, **replaced: str) -> Path:
+        text = (project / config).read_text()
+        for old, new in replaced.items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / config
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_missing_config(refused):
+    line = refused("train", "dett.py")
+    assert "config not found: dett.py; did you mean 'det.py'?" in line
+
+
+def test_broken_config(refused, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("model = dict(\n")
+    assert f"config {path}: SyntaxError" in refused("train", path)
+    path.write_text("_base_ = './nowhere.py'\n")
+    assert "nowhere.py" in refused("train", path)
+
+
+@pytest.mark.parametrize(
+    ("config", "missing", "key"),
+    [
+        ("det.py", "data/coco", "data_root"),
+        ("det.py", "data/coco/annotations/instances_train2017.json", "ann_file"),
+        ("det.py", "data/coco/train2017", "data_prefix.img"),
+        ("seg.py", "data/ade/ADEChallengeData2016", "data_root"),
+        ("seg.py", "data/ade/ADEChallengeData2016/images/training", "img_path"),
+        ("seg.py", "data/ade/ADEChallengeData2016/annotations/training", "seg_map"),
+    ],
+)
+def test_missing_data(refused, project, config, missing, key):
+    hidden = project / "hidden"
+    (project / missing).rename(hidden)
+    try:
+        line = refused("train", config)
+    finally:
+        hidden.rename(project / missing)
+    assert f"data not found: {missing}" in line.replace("//", "/")
+    assert f"train_dataloader.dataset.{key}" in line or key in line
+
+
+def test_damaged_annotations(refused, project):
+    path = project / "data/coco/annotations/instances_train2017.json"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    try:
+        line = refused("train", "det.py")
+    finally:
+        path.write_text(whole)
+    assert "not valid JSON" in line and "instances_train2017.json" in line
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", ["missing", "no image"])
+def test_bad_image(refused, project, workers, damage):
+    path = project / "data/coco/val2017/000000000002.jpg"
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "no image":
+        path.write_bytes(b"no image")
+    try:
+        options = ("--cfg-options", f"test_dataloader.num_workers={workers}")
+        line = refused("test", "det.py", DET, *options)
+    finally:
+        path.write_bytes(whole)
+    assert "000000000002.jpg" in line
+
+
+def test_folder_without_images(refused, project, tmp_path):
+    data = tmp_path / "data"
+    for folder in ("images/training", "annotations/training"):
+        (data / folder).mkdir(parents=True)
+    option = f"train_dataloader.dataset.data_root={data}"
+    line = refused("train", "seg.py", "--cfg-options", option)
+    assert "ADE20KDataset found no image" in line and "images/training" in line
+
+
+def test_missing_checkpoint(refused):
+    assert "nowhere.pth does not exist" in refused("test", "det.py", "nowhere.pth")
+    assert "download it" in refused("test", "det.py", "https://nowhere/weights.pth")
+    assert "nowhere.pth" in refused("train", "det.py", "--resume", "nowhere.pth")
+    line = refused("train", "det.py", "--cfg-options", "load_from=nowhere.pth")
+    assert "nowhere.pth" in line
+
+
+def test_missing_pretrained_weights(refused, variant):
+    for init in (
+        "dict(type='Pretrained', checkpoint='nowhere.pth')",
+        "dict(type='Pretrained', checkpoint='nowhere.pth', prefix='backbone.')",
+    ):
+        config = variant("det.py", **{"drop_path_rate=0.1": f"init_cfg={init}"})
+        assert "nowhere.pth" in refused("train", config)
+
+
+class Surprise:
+    def __reduce__(self):
+        return (os.system, ("touch executed",))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "pickle", "folder", "list"])
+def test_file_that_is_no_checkpoint(refused, project, tmp_path, kind):
+    path = tmp_path / "weights.pth"
+    if kind == "truncated":
+        whole = (project / DET).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "text":
+        path.write_text("<html>not found</html>\n")
+    elif kind == "pickle":
+        torch.save({"state_dict": {}, "extra": Surprise()}, path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        torch.save([1], path)
+    assert str(path) in refused("test", "det.py", path)
+    assert not Path("executed").exists()
+
+
+def test_plain_pickle_is_not_run(refused, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(Surprise()))
+    assert str(path) in refused("test", "det.py", path)
+    assert not Path("executed").exists()
+
+
+def test_checkpoint_of_another_architecture(refused, tmp_path):
+    line = refused("test", "det.py", "work_dirs/seg/iter_4.pth")
+    assert "does not fit the model" in line
+    assert "missing (bbox_head." in line and "unexpected (decode_head." in line
+    option = "model.bbox_head.num_classes=7"
+    line = refused("test", "det.py", DET, "--cfg-options", option)
+    assert "other shape" in line
+    assert (
+        "bbox_head.retina_cls.weight (80x16x3x3 in the checkpoint, 7x16x3x3 here)"
+        in line
+    )
+    assert not list(tmp_path.glob("run/records/*"))
+
+
+def test_checkpoint_without_weights(refused, tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "weights.pth")
+    line = refused("test", "det.py", tmp_path / "weights.pth")
+    assert "expected weights by name, got epoch" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "drop_path_rate",
+            "drop_path_rat",
+            "RevCol (in RetinaNet): unknown argument 'drop_path_rat'; "
+            "did you mean 'drop_path_rate'?",
+        ),
+        ("stacked_convs", "stacked_conv", "did you mean 'stacked_convs'?"),
+        ("num_outs=3", "num_out=3", "FPN (in RetinaNet): "),
+        ("neck=dict", "nek=dict", "RetinaNet: unknown argument 'nek'"),
+        ("ratio_range", "ratio_rang", "RandomResize"),
+        ("min_pos_iou=0", "min_pos_io=0", "MaxIoUAssigner"),
+        ('"mmrev.RevCol"', '"mmrev.RevCool"', "did you mean 'mmrev.RevCol'?"),
+        ('"FPN"', '"FPM"', "unknown model type 'FPM'; did you mean 'FPN'?"),
+        ("out_indices=(1, 2, 3)", "out_indices=(1, 2, 4)", "RevCol: out_indices"),
+        ("lr=1e-3", "lrr=1e-3", "AdamW"),
+        ("max_epochs=2", "max_epoch=2", "did you mean 'max_epochs'?"),
+        ("num_workers=0", "num_worker=0", "did you mean 'num_workers'?"),
+        ("optim_wrapper =", "optim_wraper =", "did you mean 'optim_wrapper'?"),
+    ],
+)
+def test_misspelt_name(refused, variant, old, new, said):
+    assert said in refused("train", variant("det.py", **{old: new}))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (
+            "model.bakbone.drop_path_rate=0",
+            "has no 'bakbone'; did you mean 'backbone'",
+        ),
+        ("modle.backbone.drop_path_rate=0", "did you mean 'model'?"),
+        ("randomnes.seed=1", "did you mean 'randomness'?"),
+        ("model.backbone.drop_path_rat=0.1", "did you mean 'drop_path_rate'?"),
+        ("train_pipeline.9.type=X", "train_pipeline has 5 elements"),
+        ("novalue", "expected KEY=VALUE"),
+        ("train_cfg.max_epochs=[1", "expected KEY=VALUE"),
+    ],
+)
+def test_misspelt_override(refused, option, said):
+    assert said in refused("train", "det.py", "--cfg-options", option)
+
+
+def test_what_an_option_needs(refused, variant):
+    config = variant("det.py", tta_model="other_model")
+    line = refused("test", config, DET, "--tta")
+    assert "has no tta_model" in line
+    assert ".pkl" in refused("test", "det.py", DET, "--out", "predictions.json")
+    config = variant("det.py", **{'type="OptimWrapper"': 'type="ApexOptimWrapper"'})
+    assert "--amp: expected" in refused("train", config, "--amp")
+
+
+def test_unwritable_work_dir(refused, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "below"):
+        assert str(place) in refused("train", "det.py", "--work-dir", place)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    line = refused("train", "det.py", "--work-dir", tmp_path)
+    assert f"cannot write to {tmp_path}" in line
+
+
+def test_full_disk_leaves_nothing_half_written(refused, tmp_path, monkeypatch):
+    # The second checkpoint finds the disk full after all its bytes were handed over.
+    sync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if "epoch_2" in calls[-1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(mmrev.atomic.os, "fsync", full)
+    # Keeping one means that epoch_1 may only go once epoch_2 is safe.
+    keep_one = "default_hooks.checkpoint.max_keep_ckpts=1"
+    options = ("--work-dir", tmp_path, "--cfg-options", keep_one)
+    line = refused("train", "det.py", *options)
+    assert "No space left on device" in line and "epoch_2.pth" in line
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+    assert (tmp_path / "last_checkpoint").read_text().endswith("epoch_1.pth")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_full_disk_while_testing(refused, tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(mmrev.atomic.os, "fsync", full)
+    line = refused("test", "det.py", DET, "--out", tmp_path / "out.pkl")
+    assert "No space left" in line
+    assert not list(tmp_path.rglob("*.pkl")) and not list(tmp_path.rglob("records/*"))
+
+
+def test_a_bug_keeps_its_traceback(run, tmp_path, monkeypatch):
+    for bug in (RuntimeError("a bug"), TypeError("f() got an unexpected keyword 'x'")):
+
+        def broken(*_, bug=bug, **__):
+            raise bug
+
+        monkeypatch.setattr(RetinaHead, "loss_by_feat", broken)
+        with pytest.raises(type(bug)):
+            run("train", "det.py", "--work-dir", tmp_path)
+
+
+def test_as_a_process(project, tmp_path):
+    shutil.copy(project / "det.py", tmp_path)
+    for tool, *argv in (
+        ("train", "nowhere.py"),
+        ("test", "det.py", "nowhere.pth"),
+    ):
+        done = subprocess.run(
+            [sys.executable, TOOLS / f"{tool}.py", *argv],
+            cwd=project,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_records_are_json_of_this_schema_only(run, project, tmp_path):
+    run("test", "det.py", DET, "--work-dir", tmp_path)
+    (path,) = (tmp_path / "records").glob("*.json")
+    (path.parent / "half.json").write_text(path.read_text()[:100])
+    (path.parent / "foreign.json").write_text(json.dumps({"a": 1}))
+    for command, expected in (("list", "RetinaNet"), ("render", "| det | CocoDataset")):
+        result = run("leaderboard", command, tmp_path)
+        assert result.status == 0
+        assert "half.json: Invalid JSON" in result.err
+        assert "foreign.json: date: Field required" in result.err
+        assert "det" in result.out and (expected in result.out or command == "list")
+    nothing = run("leaderboard", "list", tmp_path / "nowhere")
+    assert "no record in" in nothing.status and "No such file" in nothing.err
