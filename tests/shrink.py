@@ -55,7 +55,8 @@ def shrink(cfg: Config) -> Config:
     kept = [CHANNELS[i] for i in model.backbone.get("out_indices", range(4))]
     for part in ("neck", "decode_head"):
         if "in_channels" in (model.get(part) or {}):
-            model[part].in_channels = kept
+            single = isinstance(model[part].in_channels, int)
+            model[part].in_channels = kept[-1] if single else kept
     if "auxiliary_head" in model:
         model.auxiliary_head.in_channels = kept[model.auxiliary_head.in_index]
     if model.type == "ImageClassifier":

@@ -127,7 +127,8 @@ def test_mask2former_has_the_crop_of_its_name(path):
     assert step.crop_size == (crop, crop)
     assert (crop == 512) == ("in22k" not in path.stem and "-h_" not in path.stem)
     keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
-    assert set(keys) == {"query_embed", "query_feat", "level_embed"}
+    assert set(keys) == {"backbone", "query_embed", "query_feat", "level_embed"}
+    assert keys.backbone == dict(lr_mult=0.1)
 
 
 def test_second_stage_takes_every_weight_of_the_first():

@@ -14,4 +14,3 @@ model = dict(
     backbone=dict(_delete_=True, drop_path_rate=0.3, **_base_.backbone),
     decode_head=dict(in_channels=_base_.channels),
 )
-optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))

@@ -17,6 +17,7 @@ model = dict(
             drop_path_rate=0.1,
             init_cfg=None,
         ),
+        neck=dict(in_channels=_base_.channels[-1]),
         head=dict(in_channels=_base_.channels[-1]),
     )
 )

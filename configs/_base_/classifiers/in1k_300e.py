@@ -10,7 +10,7 @@ _base_ = [
 ]
 
 classifier = _base_.model
-classifier.neck = dict(type="GlobalAveragePooling")
+classifier.neck = dict(type="mmrev.NormalizedAveragePooling")
 model = dict(
     _delete_=True,
     type="mmrev.IntermediateSupervision",

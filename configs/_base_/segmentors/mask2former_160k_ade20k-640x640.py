@@ -5,14 +5,17 @@ _base_ = [
     "../default_runtime.py",
 ]
 
-embed_multi = dict(decay_mult=0.0)
+without_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(
     constructor="mmrev.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
         _delete_=True,
-        norm_decay_mult=0.0,
+        decay_rate=1.0,
         custom_keys=dict(
-            query_embed=embed_multi, query_feat=embed_multi, level_embed=embed_multi
+            backbone=dict(lr_mult=0.1),
+            query_embed=without_decay,
+            query_feat=without_decay,
+            level_embed=without_decay,
         ),
     ),
 )
