@@ -39,31 +39,36 @@ def effective_gain(gain: Tensor, floor: float = GAIN_FLOOR) -> Tensor:
 
     The gradient passes unchanged, so a gain that has reached the floor can leave it.
     """
-    floored = torch.where(gain < 0, gain.clamp(max=-floor), gain.clamp(min=floor))
-    return gain + (floored - gain).detach()
+    with torch.no_grad():
+        floored = torch.where(gain < 0, gain.clamp(max=-floor), gain.clamp(min=floor))
+        shift = floored - gain
+    return gain + shift
 
 
-def run_column(
+def run_level(
     column: Column,
-    x: Tensor,
+    index: int,
+    below: Tensor,
     previous: Sequence[Tensor] | None,
-    call: Callable[..., Tensor],
-) -> list[Tensor]:
-    """Run one column. See `run_columns`; ``previous`` is None in the first column."""
-    states: list[Tensor] = []
-    for index, (level, gain) in enumerate(
-        zip(column.levels, column.gains, strict=True)
-    ):
-        below = states[-1] if states else x
-        if previous is None:
-            states.append(call(level, below).to(gain.dtype))
-            continue
-        update = call(level, below, *(previous[i] for i in column.above[index]))
-        # A tensor of the gain's dtype: states stay in full precision under autocast.
-        states.append(
-            torch.addcmul(update.to(gain.dtype), effective_gain(gain), previous[index])
-        )
-    return states
+    call: Callable[..., Tensor] = lambda level, *inputs: level(*inputs),
+) -> Tensor:
+    """Compute one state: the specification of what every memory mode computes.
+
+    Args:
+        column: the column.
+        index: which level.
+        below: the column's next finer state, or the network's input at level 0.
+        previous: states of the column before, finest first; None in the first column.
+        call: how the level is called.
+
+    Returns:
+        The state, in the gain's dtype: full precision under autocast.
+    """
+    level, gain = column.levels[index], column.gains[index]
+    if previous is None:
+        return call(level, below).to(gain.dtype)
+    update = call(level, below, *(previous[i] for i in column.above[index]))
+    return torch.addcmul(update.to(gain.dtype), effective_gain(gain), previous[index])
 
 
 def run_columns(
@@ -71,24 +76,28 @@ def run_columns(
     x: Tensor,
     previous: Sequence[Tensor] | None = None,
     taps: Collection[int] = (),
-    call: Callable[..., Tensor] = lambda level, *inputs: level(*inputs),
+    step: Callable[..., Tensor] = run_level,
 ) -> tuple[list[Tensor], dict[int, Tensor]]:
-    """Run the columns one after the other: the specification of every memory mode.
+    """Run columns one after the other.
 
     Args:
-        columns: the columns to run.
+        columns: the columns.
         x: the input that every column's finest level reads.
         previous: states of the column before, or None when ``columns[0]`` is first.
         taps: indices of columns whose coarsest state is also wanted.
-        call: how a level is called.
+        step: how a state is computed, as `run_level`.
 
     Returns:
-        The last column's states, finest first, in the gains' dtype, and the tapped
-        column's coarsest state by column index.
+        The last column's states, finest first, and each tapped column's coarsest state
+        by index.
     """
-    states, tapped = previous, {}
-    for index, column in enumerate(columns):
-        states = run_column(column, x, states, call)
-        if index in taps:
-            tapped[index] = states[-1]
-    return list(states), tapped
+    tapped = {}
+    for number, column in enumerate(columns):
+        states: list[Tensor] = []
+        for index in range(len(column.levels)):
+            below = states[-1] if states else x
+            states.append(step(column, index, below, previous))
+        previous = states
+        if number in taps:
+            tapped[number] = states[-1]
+    return list(previous), tapped

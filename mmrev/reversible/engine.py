@@ -3,14 +3,17 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from mmrev.reversible.column import Column, effective_gain, run_columns
+from mmrev.reversible.column import Column, effective_gain, run_columns, run_level
 from mmrev.reversible.recompute import recompute
 from mmrev.reversible.replay import AutocastState
 from mmrev.reversible.reverse import Segment
+
+_logger = logging.getLogger(__name__)
 
 MEMORY_MODES = ("store", "recompute", "reverse")
 
@@ -50,7 +53,7 @@ class ColumnEngine:
         self,
         memory: str = "recompute",
         anchor_every: int | str = "auto",
-        report: Callable[[str], None] = logging.getLogger(__name__).warning,
+        report: Callable[[str], None] = _logger.warning,
     ):
         if memory not in MEMORY_MODES:
             raise ValueError(
@@ -85,7 +88,8 @@ class ColumnEngine:
         if self.memory == "store" or not torch.is_grad_enabled():
             return run_columns(columns, x, previous, taps)
         if self.memory == "recompute":
-            return run_columns(columns, x, previous, taps, recompute)
+            step = partial(run_level, call=recompute)
+            return run_columns(columns, x, previous, taps, step)
         return self._reverse(columns, x, previous, taps)
 
     def _reverse(self, columns, x, previous, taps):
@@ -101,16 +105,10 @@ class ColumnEngine:
         self.passes += 1
         states, tapped = previous, {}
         for start in range(0, len(columns), self._period):
-            stop = min(start + self._period, len(columns))
-            segment = Segment(
-                columns[start:stop],
-                is_first=states is None,
-                taps=[i - start for i in sorted(taps) if start <= i < stop],
-                measure=measure,
-                errors=self._errors,
-            )
-            states, found = segment(x, states)
-            tapped.update({start + i: state for i, state in found.items()})
+            part = columns[start : start + self._period]
+            segment = Segment(part, self._errors if measure else None)
+            states, found = segment(x, states, [i - start for i in taps])
+            tapped |= {start + i: state for i, state in found.items()}
         return states, tapped
 
     def _judge(self) -> None:
@@ -145,9 +143,10 @@ def choose_period(columns: Sequence[Column], dtype: torch.dtype) -> int:
     """The largest number of columns between kept states with a safe prediction.
 
     One inversion divides the error by the gain; through the coarser levels that each
-    level reads, the error of a column enters the next a second time. The prediction is
-    therefore ``eps / gain^2`` for the first inversion and another ``1 / gain^2`` for
-    each further one, with the root mean square of ``1 / gain`` of the worst level.
+    level reads, a column's error enters the next a second time. On RevCol, 2 to 16
+    columns with gains of .5, .7 and .9 in fp32, the relative error of a segment of k
+    columns was within a factor 5 of ``4 eps / gain^(2 (k - 1))``; twice that is
+    predicted, with the mean of ``1 / gain^2`` over the channels of the worst level.
 
     Args:
         columns: the columns.
@@ -162,7 +161,7 @@ def choose_period(columns: Sequence[Column], dtype: torch.dtype) -> int:
         for column in columns[1:] or columns
         for gain in column.gains
     )
-    allowed = math.log(ERROR_BOUNDS[dtype] / torch.finfo(dtype).eps)
+    allowed = math.log(ERROR_BOUNDS[dtype] / (8 * torch.finfo(dtype).eps))
     if growth <= 1:
         return len(columns)
     return max(1, min(len(columns), 1 + int(allowed / math.log(growth))))

@@ -29,18 +29,16 @@ class RandomTape:
         same = last and all(map(torch.equal, state, last))
         self.states.append(last if same else state)
 
-    def rewind(self, index: int) -> None:
-        """Set the generators to the state recorded as number ``index``."""
-        cpu, *device = self.states[index]
-        torch.set_rng_state(cpu)
-        if device:
-            torch.get_device_module(self.device).set_rng_state(device[0], self.device)
-
     @contextmanager
-    def untouched(self) -> Iterator[None]:
-        """Leave the global generators as they were on entry."""
+    def replayed(self, index: int) -> Iterator[None]:
+        """Set the generators to recorded state ``index``; put them back on leaving."""
         other = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(other, device_type=self.device.type):
+            cpu, *device = self.states[index]
+            torch.set_rng_state(cpu)
+            if device:
+                module = torch.get_device_module(self.device)
+                module.set_rng_state(device[0], self.device)
             yield
 
 

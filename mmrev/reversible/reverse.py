@@ -1,239 +1,169 @@
-"""True inversion: only the states at a segment's two ends are kept.
+"""True inversion: only the states at the two ends of a segment are kept.
 
-Going back, each column's input states are rebuilt from its output states,
-``previous[l] = (c[l] - level_l(below, *above)) / gain[l]``, coarsest level first, in
-the same pass that computes the gradients (RevCol, arXiv 2212.11696, section 2.2).
-Rounding grows by about 1 / gain for every column inverted; the states at the front
-end are kept, so the error is measured against them.
+The forward pass builds autograd's ordinary graph, but what its nodes would save is
+dropped. Going back, a level that is asked for its saved tensors runs again; its update
+gives both those tensors and the input state of its column,
+``previous[l] = (c[l] - update) / gain[l]``, coarsest level first (RevCol,
+arXiv 2212.11696, section 2.2). Gradients, parameters and hooks are thus autograd's own.
+Rounding grows with every column inverted; the states at a segment's front are kept, so
+the error is measured against them.
 """
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
 
-from mmrev.reversible.column import Column, effective_gain, run_columns
+from mmrev.reversible.column import Column, effective_gain, run_columns, run_level
 from mmrev.reversible.replay import AutocastState, RandomTape, frozen_buffers
 
 
-@dataclass
 class Segment:
-    """Consecutive columns between two kept states.
+    """Consecutive columns between two kept states, for one forward pass.
 
-    Attributes:
+    The graph's nodes hold the segment, which lives and dies with them; it must
+    therefore hold neither a node nor a tensor that has a graph.
+
+    Args:
         columns: the columns.
-        is_first: whether ``columns[0]`` is the network's first column.
-        taps: indices of columns whose coarsest state is a further output.
-        measure: whether the backward pass appends reconstruction errors to `errors`.
-        errors: relative L2 error of each state rebuilt at the front end, 0-dim tensors.
-        parameters: the trainable parameters, each once.
+        errors: takes the relative L2 error of each state rebuilt at the front, as
+            0-dim tensors; None measures nothing.
     """
 
-    columns: Sequence[Column]
-    is_first: bool
-    taps: Sequence[int]
-    measure: bool
-    errors: list[Tensor]
-    tape: RandomTape = field(init=False)
-    autocast: AutocastState = field(init=False)
-    parameters: list[nn.Parameter] = field(init=False)
-
-    def __post_init__(self):
-        found = itertools.chain.from_iterable(c.parameters() for c in self.columns)
-        self.parameters = list(dict.fromkeys(p for p in found if p.requires_grad))
-
-    @property
-    def num_levels(self) -> int:
-        """Levels of each column."""
-        return len(self.columns[0].levels)
+    def __init__(self, columns: Sequence[Column], errors: list[Tensor] | None):
+        self.columns = columns
+        self.errors = errors
+        self._needs: list[tuple[bool, ...]] = []
+        # Output states by (column, level), as far as they are known; column -1 is the
+        # one before the segment.
+        self._states: dict[tuple[int, int], Tensor] = {}
 
     def __call__(
-        self, x: Tensor, previous: Sequence[Tensor] | None
+        self, x: Tensor, previous: Sequence[Tensor] | None, taps: Collection[int]
     ) -> tuple[list[Tensor], dict[int, Tensor]]:
-        """Run the segment; as `run_columns`, differentiable once."""
-        self.tape = RandomTape(x.device)
-        self.autocast = AutocastState.current(x.device)
-        outputs = _Reverse.apply(self, x, *(previous or ()), *self.parameters)
-        states = list(outputs[: self.num_levels])
-        return states, dict(zip(self.taps, outputs[self.num_levels :], strict=True))
+        """Run the columns; arguments and result as of `run_columns`."""
+        self._x = x.detach()
+        self._autocast = AutocastState.current(x.device)
+        self._tape = RandomTape(x.device)
+        self._front = previous and [state.detach() for state in previous]
+        states, tapped = run_columns(self.columns, x, previous, taps, self._run_level)
+        self._back = [state.detach() for state in states]
+        self._versions = [state._version for state in self._back]
+        return states, tapped
 
-
-class _Reverse(torch.autograd.Function):
-    """Parameters are inputs, so that every user of the graph (DDP, hooks) sees them."""
-
-    @staticmethod
-    def forward(ctx, segment: Segment, x: Tensor, *tensors: Tensor):
-        split = 0 if segment.is_first else segment.num_levels
-        previous, parameters = tensors[:split], tensors[split:]
-
-        def call(level: nn.Module, *inputs: Tensor) -> Tensor:
-            segment.tape.record()
-            return level(*inputs)
-
-        with segment.autocast():
-            states, tapped = run_columns(
-                segment.columns, x, previous or None, segment.taps, call
-            )
-        ctx.segment = segment
-        ctx.set_materialize_grads(False)
-        # The parameters only for autograd's check that nobody changed them meanwhile.
-        ctx.save_for_backward(x, *previous, *states, *parameters)
-        return (*states, *(tapped[index] for index in segment.taps))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor | None):
-        segment: Segment = ctx.segment
-        x, *saved = ctx.saved_tensors
-        split = 0 if segment.is_first else segment.num_levels
-        front, states = saved[:split], saved[split : split + segment.num_levels]
-        pass_ = _BackwardPass(segment, x, ctx.needs_input_grad[1])
-        state_grads = list(grads[: segment.num_levels])
-        tap_grads = dict(zip(segment.taps, grads[segment.num_levels :], strict=True))
-        # The kept states need no gradient when the columns before are frozen.
-        front_needs = ctx.needs_input_grad[2 : 2 + split]
-        with segment.tape.untouched():
-            for index in reversed(range(len(segment.columns))):
-                state_grads[-1] = _add(state_grads[-1], tap_grads.get(index))
-                kept = (front or None) if index == 0 else None
-                needs = front_needs if index == 0 else [True] * segment.num_levels
-                states, state_grads = pass_.undo(
-                    index, states, state_grads, kept, needs
-                )
-        parameter_grads = [pass_.parameter_grads.get(p) for p in segment.parameters]
-        return None, pass_.x_grad, *state_grads[:split], *parameter_grads
-
-
-class _BackwardPass:
-    """Gradients gathered while a segment is walked from its last column to its first.
-
-    Attributes:
-        x_grad: gradient of the input that all columns read.
-        parameter_grads: gradient of each parameter met.
-    """
-
-    def __init__(self, segment: Segment, x: Tensor, x_needs_grad: bool):
-        self.segment = segment
-        self.x = x
-        self.x_needs_grad = x_needs_grad
-        self.x_grad: Tensor | None = None
-        self.parameter_grads: dict[Tensor, Tensor] = {}
-
-    def undo(
+    def _run_level(
         self,
+        column: Column,
         index: int,
-        states: Sequence[Tensor],
-        grads: Sequence[Tensor | None],
-        kept: Sequence[Tensor] | None,
-        needs: Sequence[bool],
-    ) -> tuple[list[Tensor], list[Tensor | None]]:
-        """Undo one column.
+        below: Tensor,
+        previous: Sequence[Tensor] | None,
+    ) -> Tensor:
+        number, level = divmod(len(self._needs), len(column.levels))
+        self._needs.append(tuple(t.requires_grad for t in (below, *(previous or ()))))
+        self._tape.record()
+        saved = _Saved(self, number, level)
+        with saved_tensors_hooks(saved.pack, saved.unpack):
+            return run_level(column, index, below, previous)
 
-        Args:
-            index: the column's place in the segment.
-            states: its output states.
-            grads: their gradients.
-            kept: the true input states, where they were kept.
-            needs: for each input state, whether its gradient is wanted.
+    def state(self, number: int, level: int) -> Tensor:
+        """The output state of a column; what no later pass has left is rebuilt."""
+        if number < 0:
+            return self._front[level]
+        if number == len(self.columns) - 1:
+            if self._back[level]._version != self._versions[level]:
+                raise RuntimeError(
+                    "memory='reverse': a state that the columns returned was changed "
+                    "in place before the backward pass needed it; change a copy."
+                )
+            return self._back[level]
+        if (number, level) not in self._states:
+            # The loss does not reach the column after, as when only a tap is used.
+            with torch.no_grad():
+                self.rerun(number + 1, level)
+        return self._states[number, level]
 
-        Returns:
-            Its input states (none for the network's first column) and their gradients.
-        """
-        column, num_levels = self.segment.columns[index], self.segment.num_levels
-        is_first = self.segment.is_first and index == 0
-        previous = [None] * num_levels if kept is None else list(kept)
-        grads, previous_grads = list(grads), [None] * num_levels
-        for l in reversed(range(num_levels)):  # noqa: E741
-            above = () if is_first else column.above[l]
-            inputs = [states[l - 1] if l else self.x, *(previous[i] for i in above)]
-            wanted = [l > 0 or self.x_needs_grad, *(needs[i] for i in above)]
-            rebuild = kept is None and not is_first
-            check = self.segment.measure and index == 0
-            if grads[l] is None and not rebuild and not check:
-                continue
-            update, input_grads = self._rerun(
-                index, l, inputs, wanted, grads[l]
-            )
-            if l:
-                grads[l - 1] = _add(grads[l - 1], input_grads[0])
+    def release(self, number: int, level: int) -> None:
+        """Forget a state that nothing further back reads."""
+        self._states.pop((number, level), None)
+
+    def rerun(self, number: int, level: int) -> None:
+        """Run a level again and rebuild the state that entered its column."""
+        column = self.columns[number]
+        place = number * len(column.levels) + level
+        below_needs, *previous_need = self._needs[place]
+        gain = effective_gain(column.gains[level].detach())
+        state = self.state(number, level)
+        below = self.state(number, level - 1) if level else self._x
+        previous = [None] * len(column.levels) if previous_need else None
+
+        def read(index: int) -> None:
+            leaf = self.state(number - 1, index).detach()
+            previous[index] = leaf.requires_grad_(previous_need[index])
+
+        def call(module: nn.Module, *inputs: Tensor) -> Tensor:
+            update = module(*inputs)
+            residue = state - update.detach()
+            if previous is None:
+                self._measure(residue, state)
+                return update
+            rebuilt = residue.div_(gain)
+            if number:
+                self._states[number - 1, level] = rebuilt
             else:
-                self.x_grad = _add(self.x_grad, input_grads[0])
-            for i, grad in zip(above, input_grads[1:], strict=True):
-                previous_grads[i] = _add(previous_grads[i], grad)
+                self._measure(rebuilt.sub_(self._front[level]), self._front[level])
+            read(level)
+            return update
 
-            residue = states[l] - update
-            if is_first:
-                if check:
-                    self._measure(residue, states[l])
-                continue
-            gain = effective_gain(column.gains[l].detach())
-            if rebuild:
-                previous[l] = residue.div_(gain)
-            elif check:
-                self._measure(residue.div_(gain).sub_(previous[l]), previous[l])
-            if grads[l] is None:
-                continue
-            if column.gains[l].requires_grad:
-                grad = (grads[l] * previous[l]).sum_to_size(gain.shape)
-                self._gather(column.gains[l], grad)
-            if needs[l]:
-                previous_grads[l] = _add(previous_grads[l], gain * grads[l])
-            grads[l] = None  # freed: nothing below reads it
-        return previous, previous_grads
-
-    def _rerun(
-        self,
-        index: int,
-        l: int,  # noqa: E741
-        inputs: Sequence[Tensor],
-        wanted: Sequence[bool],
-        grad: Tensor | None,
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """Run a level again; return its output and the gradients of its inputs."""
-        segment = self.segment
-        level = segment.columns[index].levels[l]
-        inputs = [
-            tensor.detach().requires_grad_(need)
-            for tensor, need in zip(inputs, wanted, strict=True)
-        ]
-        segment.tape.rewind(index * segment.num_levels + l)
+        for index in column.above[level]:
+            read(index)
         with (
-            torch.set_grad_enabled(grad is not None),
-            segment.autocast(),
-            frozen_buffers(level),
+            self._tape.replayed(place),
+            self._autocast(),
+            frozen_buffers(column.levels[level]),
         ):
-            update = level(*inputs)
-        input_grads: list[Tensor | None] = [None] * len(inputs)
-        if update.requires_grad:
-            parameters = [p for p in level.parameters() if p.requires_grad]
-            leaves = [tensor for tensor in inputs if tensor.requires_grad]
-            found = iter(
-                torch.autograd.grad(
-                    update,
-                    leaves + parameters,
-                    grad.to(update.dtype),
-                    allow_unused=True,
-                )
-            )
-            input_grads = [next(found) if t.requires_grad else None for t in inputs]
-            for parameter, parameter_grad in zip(parameters, found, strict=True):
-                self._gather(parameter, parameter_grad)
-        return update.detach(), input_grads
-
-    def _gather(self, parameter: Tensor, grad: Tensor | None) -> None:
-        total = _add(self.parameter_grads.get(parameter), grad)
-        if total is not None:
-            self.parameter_grads[parameter] = total
+            below = below.detach().requires_grad_(below_needs)
+            run_level(column, level, below, previous, call)
 
     def _measure(self, error: Tensor, reference: Tensor) -> None:
-        tiny = torch.finfo(reference.dtype).tiny
-        self.segment.errors.append(error.norm() / reference.norm().clamp(min=tiny))
+        if self.errors is not None:
+            tiny = torch.finfo(error.dtype).tiny
+            self.errors.append(error.norm() / reference.norm().clamp(min=tiny))
 
 
-def _add(left: Tensor | None, right: Tensor | None) -> Tensor | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return left + right
+class _Saved:
+    """What autograd would save in computing one state: dropped, and found again."""
+
+    def __init__(self, segment: Segment, number: int, level: int):
+        self.segment, self.number, self.level = segment, number, level
+        self.count = 0
+        self.found: dict[int, Tensor] = {}
+
+    def pack(self, _: Tensor) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def unpack(self, slot: int) -> Tensor:
+        if slot not in self.found:
+            self._find()
+        return self.found.pop(slot)
+
+    def _find(self) -> None:
+        tensors: list[Tensor] = []
+        with (
+            torch.enable_grad(),
+            saved_tensors_hooks(lambda t: tensors.append(t.detach()), _refuse),
+        ):
+            self.segment.rerun(self.number, self.level)
+        if len(tensors) != self.count:
+            raise RuntimeError(
+                f"memory='reverse': level {self.level} saved {self.count} tensors "
+                f"in the forward pass and {len(tensors)} when it ran again; it must "
+                "do the same each time. Use memory='store'."
+            )
+        self.found = dict(enumerate(tensors))
+        self.segment.release(self.number, self.level)
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError("memory='reverse' differentiates once only.")

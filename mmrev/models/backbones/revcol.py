@@ -27,6 +27,25 @@ NUM_LEVELS = 4
 STEM_STRIDE = 4
 
 
+def _arch(width: int, depths: list[int], num_columns: int, top_to_bottom=False) -> dict:
+    return {
+        "channels": [width * 2**index for index in range(NUM_LEVELS)],
+        "depths": depths,
+        "num_columns": num_columns,
+        "top_to_bottom": top_to_bottom,
+    }
+
+
+ARCHITECTURES = {
+    "tiny": _arch(64, [2, 2, 4, 2], 4),
+    "small": _arch(64, [2, 2, 4, 2], 8),
+    "base": _arch(72, [1, 1, 3, 2], 16),
+    "large": _arch(128, [1, 2, 6, 2], 8),
+    "xlarge": _arch(224, [1, 2, 6, 2], 8),
+    "huge": _arch(360, [1, 2, 6, 2], 8, top_to_bottom=True),
+}
+
+
 class Level(nn.Module):
     """One level of one column: fusion, then ConvNeXt blocks.
 
@@ -115,7 +134,8 @@ class RevColColumn(nn.Module):
         **block_settings,
     ):
         super().__init__()
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
+        rates = rates.split(list(depths))
         self.above = above
         self.levels = nn.ModuleList(
             Level(
@@ -159,23 +179,6 @@ class RevCol(Backbone):
         ValueError: on a setting that does not exist.
     """
 
-    arch_zoo = {  # noqa: RUF012
-        "tiny": dict(channels=[64, 128, 256, 512], depths=[2, 2, 4, 2], num_columns=4),
-        "small": dict(channels=[64, 128, 256, 512], depths=[2, 2, 4, 2], num_columns=8),
-        "base": dict(channels=[72, 144, 288, 576], depths=[1, 1, 3, 2], num_columns=16),
-        "large": dict(
-            channels=[128, 256, 512, 1024], depths=[1, 2, 6, 2], num_columns=8
-        ),
-        "xlarge": dict(
-            channels=[224, 448, 896, 1792], depths=[1, 2, 6, 2], num_columns=8
-        ),
-        "huge": dict(
-            channels=[360, 720, 1440, 2880],
-            depths=[1, 2, 6, 2],
-            num_columns=8,
-            top_to_bottom=True,
-        ),
-    }
     no_weight_decay = ("gains.",)
 
     def __init__(
@@ -192,7 +195,7 @@ class RevCol(Backbone):
         anchor_every: int | str = "auto",
         init_cfg: dict | None = None,
     ):
-        settings = self._settings_of(arch)
+        settings = _settings_of(arch)
         super().__init__(
             out_indices=out_indices,
             num_levels=NUM_LEVELS,
@@ -237,34 +240,6 @@ class RevCol(Backbone):
         self._taps: dict[int, Tensor | None] = {}
         self._freeze()
 
-    @classmethod
-    def _settings_of(cls, arch: str | dict) -> dict:
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                raise ValueError(
-                    f"RevCol: arch must be one of {', '.join(cls.arch_zoo)} or a dict, "
-                    f"got {arch!r}."
-                )
-            arch = cls.arch_zoo[arch]
-        required = {"channels", "depths", "num_columns"}
-        if not required <= set(arch) <= required | {"top_to_bottom"}:
-            raise ValueError(
-                "RevCol: an arch dict has the keys channels, depths, num_columns and, "
-                f"optionally, top_to_bottom, got {', '.join(map(str, arch))}."
-            )
-        for key in ("channels", "depths"):
-            values = arch[key]
-            if len(values) != NUM_LEVELS or min(values) < 1:
-                raise ValueError(
-                    f"RevCol: arch {key} must be {NUM_LEVELS} numbers >= 1, "
-                    f"got {values}."
-                )
-        if arch["num_columns"] < 1:
-            raise ValueError(
-                f"RevCol: arch num_columns must be >= 1, got {arch['num_columns']}."
-            )
-        return {"top_to_bottom": False, **arch}
-
     @property
     def memory(self) -> str:
         """The memory mode in force."""
@@ -284,9 +259,7 @@ class RevCol(Backbone):
         states, tapped = None, {}
         if frozen:
             with torch.no_grad():
-                states, tapped = run_columns(
-                    self.columns[:frozen], x, taps=self._taps
-                )
+                states, tapped = run_columns(self.columns[:frozen], x, taps=self._taps)
         if frozen < self.num_columns:
             states, found = self.engine(
                 self.columns[frozen:],
@@ -375,3 +348,30 @@ def _pad_to(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     pad = (0, -width % multiple, 0, -height % multiple)
     return F.pad(x, pad) if any(pad) else x
+
+
+def _settings_of(arch: str | dict) -> dict:
+    if isinstance(arch, str):
+        if arch not in ARCHITECTURES:
+            raise ValueError(
+                f"RevCol: arch must be one of {', '.join(ARCHITECTURES)} or a dict, "
+                f"got {arch!r}."
+            )
+        arch = ARCHITECTURES[arch]
+    required = {"channels", "depths", "num_columns"}
+    if not required <= set(arch) <= required | {"top_to_bottom"}:
+        raise ValueError(
+            "RevCol: an arch dict has the keys channels, depths, num_columns and, "
+            f"optionally, top_to_bottom, got {', '.join(map(str, arch))}."
+        )
+    for key in ("channels", "depths"):
+        values = arch[key]
+        if len(values) != NUM_LEVELS or min(values) < 1:
+            raise ValueError(
+                f"RevCol: arch {key} must be {NUM_LEVELS} numbers >= 1, got {values}."
+            )
+    if arch["num_columns"] < 1:
+        raise ValueError(
+            f"RevCol: arch num_columns must be >= 1, got {arch['num_columns']}."
+        )
+    return {"top_to_bottom": False, **arch}

@@ -1,0 +1,219 @@
+"""RevCol: sizes, shapes, settings, memory modes inside the model."""
+
+import pytest
+import torch
+from tolerances import assert_close
+
+from mmrev.analysis.flops import count_flops
+from mmrev.models.backbones.revcol import ARCHITECTURES, RevCol
+from mmrev.registry import MODELS
+
+SMALL = {"channels": [8, 12, 16, 24], "depths": [1, 1, 2, 1], "num_columns": 4}
+
+# Counted in the reference, megvii-research/RevCol @1680848, without heads; the paper
+# prints 2.1B for H. FLOPs: arXiv 2212.11696, tables 1 and 2 (H: at 640 px).
+PUBLISHED = {
+    "tiny": (29_942_144, 4.5e9, 224),
+    "small": (60_054_400, 9.0e9, 224),
+    "base": (138_038_256, 16.6e9, 224),
+    "large": (272_068_352, 39e9, 224),
+    "xlarge": (832_010_816, None, 224),
+    "huge": (2_154_713_400, 2537e9, 640),
+}
+
+
+def small(**settings):
+    torch.manual_seed(0)
+    # Layer scale 1, or the blocks would hardly count.
+    settings = {"arch": SMALL, "layer_scale_init_value": 1.0, **settings}
+    model = RevCol(**settings)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_params_and_flops(arch):
+    params, flops, size = PUBLISHED[arch]
+    with torch.device("meta"):
+        model = RevCol(arch)
+        image = torch.empty(1, 3, size, size)
+    assert sum(p.numel() for p in model.parameters()) == params
+    if flops:
+        assert count_flops(model.eval(), image) == pytest.approx(flops, rel=0.02)
+
+
+@pytest.mark.parametrize("top_to_bottom", [False, True])
+@pytest.mark.parametrize("size", [(64, 96), (67, 93), (33, 1), (1, 1), (100, 36)])
+def test_any_input_size(size, top_to_bottom):
+    model = small(arch={**SMALL, "top_to_bottom": top_to_bottom}).eval()
+    levels = model(torch.randn(2, 3, *size))
+    for level, channels, stride in zip(
+        levels, SMALL["channels"], (4, 8, 16, 32), strict=True
+    ):
+        expected = (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+        assert level.shape == expected
+        assert level.isfinite().all()
+
+
+def test_padding_is_at_the_end():
+    """A larger image of zeros around the same content gives the same features there."""
+    model = small().eval()
+    image = torch.randn(1, 3, 61, 70)
+    padded = torch.nn.functional.pad(image, (0, 2, 0, 3))
+    for level, expected in zip(model(image), model(padded), strict=True):
+        assert level.shape == expected.shape
+        assert_close(level, expected)
+
+
+@pytest.mark.parametrize("memory", ["recompute", "reverse"])
+@pytest.mark.parametrize("top_to_bottom", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_memory_modes_agree(memory, top_to_bottom, autocast):
+    image = torch.randn(2, 3, 61, 70)
+
+    def gradients(memory):
+        arch = {**SMALL, "top_to_bottom": top_to_bottom}
+        model = small(
+            arch=arch,
+            drop_path_rate=0.3,
+            out_norm="layer_norm",
+            memory=memory,
+            anchor_every=1 if autocast else 3,
+        )
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast), model.tap([1]):
+            levels = model(image)
+        sum((level.float() ** 2).mean() for level in levels).backward()
+        return {name: p.grad for name, p in model.named_parameters()}
+
+    expected = gradients("store")
+    for name, grad in gradients(memory).items():
+        if expected[name] is None:
+            assert grad is None
+            assert name.startswith("columns.0.gains")
+        else:
+            assert_close(grad, expected[name])
+
+
+def test_taps_are_the_coarsest_states_and_differentiable():
+    model, image = small(), torch.randn(1, 3, 40, 40)
+    with model.tap([0, 3]) as taps:
+        levels = model(image)
+    assert set(taps) == {0, 3}
+    assert torch.equal(taps[3], levels[3])
+    assert taps[0].shape == (1, 24, 2, 2)
+    taps[0].sum().backward()
+    assert model.columns[0].levels[3].down[0].weight.grad is not None
+    assert model.columns[1].levels[3].down[0].weight.grad is None
+    model(image)
+    assert set(taps) == {0, 3}  # nothing is collected outside the context
+
+
+def test_taps_of_frozen_columns():
+    model = small(frozen_stages=2)
+    with model.tap([0, 2]) as taps:
+        model(torch.randn(1, 3, 40, 40))
+    assert not taps[0].requires_grad
+    assert taps[2].requires_grad
+
+
+@pytest.mark.parametrize("memory", ["store", "recompute", "reverse"])
+def test_frozen_stages(memory):
+    model = small(frozen_stages=2, memory=memory, drop_path_rate=0.5).train()
+    assert not model.stem.training
+    assert not model.columns[1].training
+    assert model.columns[2].training
+    sum(level.mean() for level in model(torch.randn(2, 3, 40, 40))).backward()
+    for name, parameter in model.named_parameters():
+        frozen = name.startswith(("stem.", "columns.0.", "columns.1."))
+        assert (parameter.grad is None) == frozen, name
+        assert parameter.requires_grad != frozen
+
+
+def test_all_columns_frozen():
+    model = small(frozen_stages=4)
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model(torch.randn(1, 3, 32, 32))[0].requires_grad
+
+
+def test_out_indices_and_out_norm():
+    model, image = small(out_indices=(3, 1)).eval(), torch.randn(1, 3, 32, 32)
+    assert [level.shape[1] for level in model(image)] == [24, 12]
+    normed = small(out_indices=(3, 1), out_norm="layer_norm").eval()
+    normed.load_state_dict(model.state_dict(), strict=False)
+    for level in normed(image):
+        torch.testing.assert_close(level.mean(1), torch.zeros_like(level.mean(1)))
+
+
+def test_gain_of_zero_and_eval_leave_parameters_alone():
+    model = small().eval()
+    with torch.no_grad():
+        model.columns[1].gains[0].zero_()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert model(torch.randn(1, 3, 32, 32))[0].isfinite().all()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_kernels_are_padded_on_loading():
+    model, wide = small().eval(), small(kernel_size=7).eval()
+    wide.load_state_dict(model.state_dict(), strict=True)
+    image = torch.randn(1, 3, 64, 64)
+    for level, expected in zip(wide(image), model(image), strict=True):
+        assert_close(level, expected)
+
+
+def test_eval_and_train_return_self():
+    model = small()
+    assert model.eval() is model
+    assert model.train() is model
+
+
+def test_built_from_other_scopes():
+    model = MODELS.build({"type": "mmrev.RevCol", "arch": SMALL})
+    assert isinstance(model, RevCol)
+
+
+def test_layer_depth():
+    model = small()
+    depths = {
+        "backbone.stem.0.weight": 0,
+        "backbone.columns.0.levels.0.blocks.0.gamma": 1,
+        "backbone.columns.2.levels.0.ups.0.0.weight": 3,
+        "backbone.columns.0.levels.2.blocks.1.gamma": 4,
+        "backbone.columns.3.levels.3.down.0.weight": 8,
+        "backbone.columns.3.gains.0": 4,
+        "backbone.columns.3.gains.3": 8,
+        "backbone.norms.0.weight": 9,
+        "neck.conv.weight": 9,
+    }
+    for name, depth in depths.items():
+        assert model.get_layer_depth(name, "backbone.") == (depth, 10), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"arch": "giant"}, "arch must be one of tiny, .*, got 'giant'"),
+        ({"arch": {"channels": [1] * 4}}, "has the keys channels, depths, num_columns"),
+        ({"arch": {**SMALL, "depth": 1}}, "got channels, depths, num_columns, depth"),
+        ({"arch": {**SMALL, "depths": [1, 1]}}, "depths must be 4 numbers"),
+        ({"arch": {**SMALL, "num_columns": 0}}, "num_columns must be >= 1, got 0"),
+        ({"out_indices": (0, 4)}, r"out_indices must lie in 0..3, got 4"),
+        ({"out_norm": "BN"}, "out_norm must be None or 'layer_norm', got 'BN'"),
+        ({"frozen_stages": 5}, r"frozen_stages must lie in -1..4, got 5"),
+        ({"kernel_size": 4}, "kernel_size must be odd, got 4"),
+        ({"memory": "none"}, "store, recompute, reverse, got 'none'"),
+    ],
+)
+def test_unknown_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RevCol(**{"arch": SMALL, **settings})
+
+
+def test_tap_of_a_column_that_does_not_exist():
+    with (
+        pytest.raises(ValueError, match=r"taps must lie in 0..3, got 4"),
+        small().tap([4]),
+    ):
+        pass

@@ -1,0 +1,72 @@
+"""Every memory mode under DistributedDataParallel, two gloo processes."""
+
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tolerances import assert_close
+from torch.nn.parallel import DistributedDataParallel
+from toy_columns import toy_columns
+
+from mmrev.reversible import ColumnEngine
+
+WORLD_SIZE = 2
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class Net(torch.nn.Module):
+    """Columns of which the coarsest output may stay unused."""
+
+    def __init__(self, memory, anchor_every, num_used):
+        super().__init__()
+        self.columns = toy_columns(4, dropout=0.0)
+        self.engine = ColumnEngine(memory, anchor_every)
+        self.num_used = num_used
+
+    def forward(self, x):
+        states, _ = self.engine(self.columns, x)
+        return sum((state**2).mean() for state in states[: self.num_used])
+
+
+def batch(rank):
+    generator = torch.Generator().manual_seed(rank)
+    return torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=generator)
+
+
+def work(rank, port, memory, anchor_every, num_used, path):
+    dist.init_process_group(
+        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
+    )
+    torch.set_num_threads(1)
+    model = DistributedDataParallel(
+        Net(memory, anchor_every, num_used), find_unused_parameters=num_used < 3
+    )
+    for accumulate in (True, False):
+        with model.no_sync() if accumulate else torch.enable_grad():
+            model(batch(rank)).backward()
+    if rank == 0:
+        torch.save([p.grad for p in model.parameters()], path)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("num_used", [3, 1])
+@pytest.mark.parametrize(("memory", "every"), [("recompute", "auto"), ("reverse", 2)])
+def test_gradients_are_averaged(memory, every, num_used, tmp_path, free_port):
+    path = tmp_path / "grads.pt"
+    mp.spawn(work, (free_port, memory, every, num_used, str(path)), nprocs=WORLD_SIZE)
+    net = Net("store", "auto", num_used)
+    for rank in range(WORLD_SIZE):
+        (2 * net(batch(rank)) / WORLD_SIZE).backward()
+    for grad, parameter in zip(torch.load(path), net.parameters(), strict=True):
+        if parameter.grad is not None:
+            assert_close(grad, parameter.grad)
+        else:
+            assert grad is None or not grad.any()
