@@ -11,16 +11,17 @@ from mmrev.compatibility import missing_or_too_old
 __version__ = "0.1.0"
 
 
-def _repair_mmseg_alias() -> None:
+def _name_config_packages() -> None:
     # mmengine looks for `mmseg::` configs in a distribution called mmsegmentation;
-    # the module's own name finds it whatever distribution installed it.
+    # the module's own name finds them whatever distribution installed it. `mmrev::`
+    # it does not know.
     try:
         from mmengine.config.utils import MODULE2PACKAGE
     except ImportError:  # missing_or_too_old() or the doctor says what is wrong
         return
-    MODULE2PACKAGE["mmseg"] = "mmseg"
+    MODULE2PACKAGE.update(mmseg="mmseg", mmrev="mmrev")
 
 
-_repair_mmseg_alias()
+_name_config_packages()
 if _complaint := missing_or_too_old():
     warnings.warn(_complaint, stacklevel=2)

@@ -269,7 +269,7 @@ def damage(info: Path) -> str | None:
         return "was not installed to the end"
     with record.open(newline="", encoding="utf-8") as lines:
         for name, _, size in csv.reader(lines):
-            if not size:  # RECORD itself and compiled caches
+            if not size or name.endswith(".pyc"):  # Python rewrites its caches
                 continue
             try:
                 actual = os.stat(os.path.join(info.parent, name)).st_size
@@ -508,8 +508,10 @@ class Setup:
     @staticmethod
     def cuda_request() -> str:
         """What of the surroundings decides how the ops are compiled."""
-        arch = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
-        return f"{find_nvcc()} {gpu_visible()} {arch}"
+        nvcc = find_nvcc()
+        if nvcc is None:
+            return f"gpu {gpu_visible()}"
+        return f"{nvcc} {os.environ.get('TORCH_CUDA_ARCH_LIST', '')}"
 
     def run(self) -> list[str]:
         """Do what is not done yet.

@@ -1,0 +1,81 @@
+"""The example projects run outside the repository, with the tools they name."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+from data_layouts import make_ade20k, make_coco
+from mmengine.config import Config
+from shrink import shrink
+
+import mmrev
+
+ROOT = Path(__file__).parent.parent
+TOOL = ".mim/tools/train.py"
+
+
+def copy_project(name: str, folder: Path) -> Path:
+    """Copy a project; return its one config."""
+    shutil.copytree(ROOT / "projects" / name, folder, dirs_exist_ok=True)
+    (config,) = (folder / "configs").glob("*.py")
+    return config
+
+
+def train(package, config: Path, *changes: str) -> str:
+    """Train with the tool that a package ships; return what it printed."""
+    folder = config.parent
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.run(
+        [
+            *(sys.executable, str(Path(package.__path__[0]) / TOOL), config.name),
+            *("--cfg-options", "default_hooks.logger.interval=1", *changes),
+        ],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    return run.stdout
+
+
+def test_mmdet_project_trains_with_the_tool_of_mmdet(tmp_path):
+    config = Config.fromfile(copy_project("example_mmdet", tmp_path))
+    assert config.model.type == "DINO"
+    assert config.model.backbone.type == "mmrev.RevCol"
+    assert "custom_imports" not in config
+    make_coco(tmp_path)
+    small = tmp_path / "small.py"
+    shrink(config).dump(small)
+    changes = ("train_cfg.max_epochs=1", "train_cfg.val_interval=2")
+    printed = train(mmdet, small, *changes)
+    assert "loss_bbox" in printed
+    assert (tmp_path / "work_dirs/small/epoch_1.pth").exists()
+
+
+def test_mmseg_project_trains_with_the_tool_of_mmrev(tmp_path):
+    config = Config.fromfile(copy_project("example_mmseg", tmp_path))
+    assert config.model.decode_head.type == "Mask2FormerHead"
+    assert config.model.backbone.type == "mmrev.RevCol"
+    make_ade20k(tmp_path)
+    small = tmp_path / "small.py"
+    shrink(config).dump(small)
+    changes = ("train_cfg.max_iters=1", "train_cfg.val_interval=2")
+    printed = train(mmrev, small, *changes)
+    assert "decode.loss_mask" in printed
+    assert (tmp_path / "work_dirs/small/iter_1.pth").exists()
+
+
+@pytest.mark.parametrize("name", ["example_mmdet", "example_mmseg"])
+def test_readme_says_what_a_project_must(name):
+    text = (ROOT / "projects" / name / "README.md").read_text()
+    (config,) = (ROOT / "projects" / name / "configs").glob("*.py")
+    for title in ("Description", "Usage", "Results", "Citation", "Checklist"):
+        assert f"\n## {title}\n" in text
+    assert f"configs/{config.name}" in text
+    assert text.count("Milestone") == 3
