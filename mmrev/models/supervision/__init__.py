@@ -1,0 +1,5 @@
+"""Plug-in losses."""
+
+from mmrev.models.supervision.intermediate import IntermediateSupervision
+
+__all__ = ["IntermediateSupervision"]
