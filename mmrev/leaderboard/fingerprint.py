@@ -28,8 +28,11 @@ _OF_THE_MACHINE = {
 
 def file_sha256(path: str | Path) -> str:
     """Hash a file's content."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
