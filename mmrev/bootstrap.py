@@ -12,6 +12,7 @@ missing, damaged or of another version is installed again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -21,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections import deque
@@ -401,31 +403,48 @@ def diagnose(output: str) -> SetupError:
 
 
 class Display:
-    """Progress: one rewritten line on a terminal, now and then a line elsewhere."""
+    """Progress: one rewritten line on a terminal, now and then a line elsewhere.
+
+    Args:
+        stream: where it goes.
+        interval: seconds between lines where there is no terminal.
+    """
 
     def __init__(self, stream=sys.stdout, interval: float = 15.0):
         self.stream = stream
         self.rewrites = stream.isatty()
-        self.interval = 0.2 if self.rewrites else interval
-        self.last = 0.0
+        self.interval = 0.5 if self.rewrites else interval
+        self.doing = ""
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self.stream.write(("\r\x1b[K" if self.rewrites else "") + text + "\n")
         self.stream.flush()
 
-    def progress(self, text: str) -> None:
-        """A line that is replaced by the next, and dropped if it comes too soon."""
-        now = time.monotonic()
-        if now - self.last < self.interval:
-            return
-        self.last = now
-        if self.rewrites:
-            width = shutil.get_terminal_size().columns - 1
-            self.stream.write("\r\x1b[K" + ("      " + text)[:width])
-            self.stream.flush()
-        else:
-            self.line("      " + text)
+    @contextlib.contextmanager
+    def ticking(self):
+        """Show what is being done, and for how long, even while nothing is said."""
+        self.doing = "starting"
+        began = time.monotonic()
+        stop = threading.Event()
+
+        def tick() -> None:
+            while not stop.wait(self.interval):
+                text = f"      {self.doing} ({time.monotonic() - began:.0f} s)"
+                if self.rewrites:
+                    width = shutil.get_terminal_size().columns - 1
+                    self.stream.write("\r\x1b[K" + text[:width])
+                    self.stream.flush()
+                else:
+                    self.line(text)
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 class ProgressReader:
@@ -736,13 +755,12 @@ class Setup:
             pass_fds=(self.log.fileno(),),
         )
         try:
-            for line in process.stdout:
-                words = reader.read(line)
-                if words:
-                    self.display.progress(words)
-                if not line.startswith("Progress "):
-                    self.log.write(line)
-                    tail.append(line)
+            with self.display.ticking():
+                for line in process.stdout:
+                    self.display.doing = reader.read(line) or self.display.doing
+                    if not line.startswith("Progress "):
+                        self.log.write(line)
+                        tail.append(line)
         except BaseException:
             process.terminate()
             process.wait()

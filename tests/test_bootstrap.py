@@ -325,6 +325,45 @@ def test_progress_is_read_from_pip():
     assert reader.read("Requirement already satisfied: six") is None
 
 
+class Terminal(StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_goes_on_while_a_command_says_nothing():
+    display = bootstrap.Display(StringIO(), interval=0.01)
+    with display.ticking():
+        display.doing = "unpacking 9 packages"
+        while display.stream.getvalue().count("unpacking 9 packages") < 2:
+            pass
+    lines = display.stream.getvalue().splitlines()
+    assert lines[-1].strip() == "unpacking 9 packages (0 s)"
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten():
+    display = bootstrap.Display(Terminal())
+    display.interval = 0.01
+    with display.ticking():
+        while display.stream.getvalue().count("starting") < 2:
+            pass
+    display.line("done")
+    printed = display.stream.getvalue()
+    assert printed.count("\n") == 1
+    assert printed.endswith("\r\x1b[Kdone\n")
+
+
+def test_a_command_leaves_its_output_in_the_log_and_its_cause_in_the_error(root):
+    setup = FakeSetup(root)
+    with (root / "log").open("w") as setup.log:
+        code = "print('Collecting six'); raise SystemExit('ReadTimeout')"
+        with pytest.raises(SetupError, match="index cannot be reached"):
+            setup.command([sys.executable, "-c", code])
+    assert "Collecting six\n" in (root / "log").read_text()
+    assert setup.display.doing == "fetching six"
+
+
 def add_wheel(cache: Path, tag: str, text: str) -> Path:
     path = cache / f"wheels/aa/onedl_mmcv-2.3.6-{tag}-{tag}-linux_x86_64.whl"
     path.parent.mkdir(parents=True, exist_ok=True)
