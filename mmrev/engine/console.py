@@ -30,6 +30,9 @@ _HARMLESS = (
     (".*", DeprecationWarning),
     (".*", FutureWarning),
     (".*MultiScaleDeformableAttention.*has been moved", ImportWarning),
+    ("`reduce_zero_label` will be deprecated", UserWarning),
+    ("The shape of value will convert from", UserWarning),
+    ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
 )
 
 

@@ -8,6 +8,7 @@ import difflib
 import errno
 import functools
 import inspect
+import itertools
 import json
 import os
 import re
@@ -28,10 +29,21 @@ class UserError(Exception):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint: the closest of the valid names, or some of them if none is."""
     valid = sorted(set(valid))
-    if close := difflib.get_close_matches(name, valid, n=1, cutoff=0.6):
-        return f"did you mean '{close[0]}'?"
+    if close := difflib.get_close_matches(name, valid, n=5, cutoff=0.6):
+        # Of those equally close, the one that begins alike: FPM is FPN, not RFP.
+        best = max(close, key=lambda one: (_ratio(name, one), _common(name, one)))
+        return f"did you mean '{best}'?"
     shown = ", ".join(valid[:12]) + (", ..." if len(valid) > 12 else "")
     return f"expected one of: {shown}."
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, one).ratio()
+
+
+def _common(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def one_line_errors(main: Callable) -> Callable:
@@ -144,12 +156,15 @@ def _component(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
-    """A component of mmrev refused a value that the config gave it."""
-    if not isinstance(error, ValueError):
+    """A component of mmrev refused a value or a file that the config gave it."""
+    if not isinstance(error, (ValueError, FileNotFoundError)):
         return None
-    ours = frames[-1].f_globals.get("__name__", "").startswith("mmrev.")
+    module = frames[-1].f_globals.get("__name__", "")
     built = any(frame.f_code is build_from_cfg.__code__ for frame in frames)
-    return str(error) if ours and built else None
+    ours = module.startswith("mmrev.checkpoints.") or (
+        built and module.startswith("mmrev.")
+    )
+    return str(error) if ours else None
 
 
 def _data(error: Exception, frames: list[FrameType]) -> str | None:

@@ -76,9 +76,10 @@ def train(args: Namespace) -> None:
         _resume(cfg, args.resume)
     elif cfg.get("load_from"):
         read_checkpoint(cfg.load_from)
-    checkpoint = cfg.setdefault("default_hooks", {}).setdefault("checkpoint", {})
-    if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
-        checkpoint["type"] = "mmrev.AtomicCheckpointHook"
+    hooks = _section(cfg, "default_hooks")
+    hooks.setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
+    if hooks.checkpoint and hooks.checkpoint.type == "CheckpointHook":
+        hooks.checkpoint.type = "mmrev.AtomicCheckpointHook"
     _add_hook(cfg, type="mmrev.IterationSeedHook")
     cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
     with _runner(cfg) as runner:
@@ -162,7 +163,7 @@ def _resume(cfg: Config, wanted: str) -> None:
     say(f"resume: {path} (epoch {meta.get('epoch')}, iteration {meta.get('iter')})")
     cfg.load_from = str(path)
     # The sampler is seeded before mmengine reads the checkpoint's seed.
-    randomness = cfg.setdefault("randomness", {})
+    randomness = _section(cfg, "randomness")
     if randomness.get("seed") is None:
         randomness["seed"] = meta.get("seed")
     _add_hook(cfg, type="mmrev.StrictCheckpointHook")
@@ -200,6 +201,12 @@ def _dump_predictions(cfg: Config, path: str) -> None:
     evaluator = cfg.test_evaluator
     evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
     cfg.test_evaluator = [*evaluators, dump]
+
+
+def _section(cfg: Config, name: str) -> ConfigDict:
+    if cfg.get(name) is None:
+        cfg[name] = {}
+    return cfg[name]
 
 
 def _add_hook(cfg: Config, **hook) -> None:
@@ -240,9 +247,9 @@ def _join_processes(cfg: Config) -> None:
         )
     # mmengine's own start selects a GPU first.
     dist.init_process_group("gloo")
-    cfg.setdefault("env_cfg", {})["dist_cfg"] = {"backend": "gloo"}
-    cfg.setdefault("model_wrapper_cfg", {}).update(device_ids=None)
-    wrapper = cfg.model_wrapper_cfg
+    _section(cfg, "env_cfg").dist_cfg = {"backend": "gloo"}
+    wrapper = _section(cfg, "model_wrapper_cfg")
+    wrapper.device_ids = None
     wrapper.setdefault("type", "MMDistributedDataParallel")
     wrapper.setdefault("broadcast_buffers", False)
     wrapper.setdefault(

@@ -8,6 +8,8 @@ from pathlib import Path
 import data_layouts
 import pytest
 import tiny_configs
+import torch
+from mmengine.utils import ManagerMixin
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -27,6 +29,23 @@ def main_of(tool: str) -> Callable:
     return module.main
 
 
+def forget_earlier_runs() -> None:
+    """Give the next run loggers and visualizers of its own, as a process has."""
+    managers = [ManagerMixin]
+    for manager in managers:
+        managers += manager.__subclasses__()
+        getattr(manager, "_instance_dict", {}).clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Threads cost models of this size more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Path:
     """A folder with data, a config per task, and a trained model of two tasks."""
@@ -41,6 +60,7 @@ def project(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for config in ("det.py", "seg.py"):
+            forget_earlier_runs()
             main_of("train")([config])
     return root
 
@@ -48,6 +68,8 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def inside(project, monkeypatch):
     monkeypatch.chdir(project)
+    # Waiting for the disk is most of the time of these runs, and proves nothing here.
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture
@@ -56,6 +78,7 @@ def run(capsys) -> Callable[..., Result]:
 
     def call(tool: str, *argv: str | Path) -> Result:
         capsys.readouterr()
+        forget_earlier_runs()
         status = 0
         try:
             main_of(tool)([str(argument) for argument in argv])

@@ -173,7 +173,7 @@ def test_plain_pickle_is_not_run(refused, tmp_path):
 def test_checkpoint_of_another_architecture(refused, tmp_path):
     line = refused("test", "det.py", "work_dirs/seg/iter_4.pth")
     assert "does not fit the model" in line
-    assert "missing (bbox_head." in line and "unexpected (decode_head." in line
+    assert "missing (bbox_head." in line and "unexpected (backbone.norms.0" in line
     option = "model.bbox_head.num_classes=7"
     line = refused("test", "det.py", DET, "--cfg-options", option)
     assert "other shape" in line
@@ -229,7 +229,7 @@ def test_misspelt_name(refused, variant, old, new, said):
         ("model.backbone.drop_path_rat=0.1", "did you mean 'drop_path_rate'?"),
         ("train_pipeline.9.type=X", "train_pipeline has 5 elements"),
         ("novalue", "expected KEY=VALUE"),
-        ("train_cfg.max_epochs=[1", "expected KEY=VALUE"),
+        ("train_cfg.max_epochs=[1,2", "expected KEY=VALUE"),
     ],
 )
 def test_misspelt_override(refused, option, said):
