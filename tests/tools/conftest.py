@@ -37,7 +37,7 @@ def forget_earlier_runs() -> None:
         getattr(manager, "_instance_dict", {}).clear()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread():
     """Threads cost models of this size more than they gain."""
     before = torch.get_num_threads()
