@@ -1,0 +1,13 @@
+"""The embedded scenes, for whichever of mmdet, mmseg and mmpretrain is installed."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+# A user of mmdet alone has no mmseg: register what can be.
+for _package, _module in (
+    ("mmdet", "scenes_detection"),
+    ("mmseg", "scenes_segmentation"),
+    ("mmpretrain", "digit_crops"),
+):
+    if find_spec(_package):
+        import_module(f".{_module}", __name__)
