@@ -399,7 +399,7 @@ def diagnose(output: str) -> SetupError:
             return SetupError(why.format(*match.groups()), do)
     errors = [line for line in output.splitlines() if "error" in line.lower()]
     last = (errors or output.splitlines() or ["it printed nothing"])[-1].strip()
-    return SetupError(last, "read the log for the rest, " + RETRY)
+    return SetupError(last[:300], "read the log for the rest, " + RETRY)
 
 
 class Display:
@@ -767,7 +767,14 @@ class Setup:
             raise
         finally:
             self.log.flush()
-        if process.wait():
+        status = process.wait()
+        if status < 0:
+            raise SetupError(
+                f"{Path(command[0]).name} was ended from outside by signal {-status}.",
+                "if nobody did that, memory ran out: close other programs or set "
+                "MAX_JOBS=1, " + RETRY,
+            )
+        if status:
             raise diagnose("".join(tail))
 
 

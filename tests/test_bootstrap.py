@@ -364,6 +364,14 @@ def test_a_command_leaves_its_output_in_the_log_and_its_cause_in_the_error(root)
     assert setup.display.doing == "fetching six"
 
 
+def test_a_command_that_was_killed_is_told_from_one_that_failed(root):
+    setup = FakeSetup(root)
+    with (root / "log").open("w") as setup.log:
+        code = "import os; os.kill(os.getpid(), 9)"
+        with pytest.raises(SetupError, match="ended from outside by signal 9"):
+            setup.command([sys.executable, "-c", code])
+
+
 def add_wheel(cache: Path, tag: str, text: str) -> Path:
     path = cache / f"wheels/aa/onedl_mmcv-2.3.6-{tag}-{tag}-linux_x86_64.whl"
     path.parent.mkdir(parents=True, exist_ok=True)
