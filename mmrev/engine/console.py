@@ -20,7 +20,8 @@ _ROUTINE = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     "Distributed training is not used, all SyncBatchNorm",
-    "The prefix is not set in metric class Dump",
+    "The prefix is not set in metric class",
+    "per class results:",
     "`save_param_scheduler` is True but `self.param_schedulers` is None",
 )
 # Warnings that nobody can act on: optional packages which mmdet and mmpretrain look
@@ -32,6 +33,7 @@ _HARMLESS = (
     (".*MultiScaleDeformableAttention.*has been moved", ImportWarning),
     ("`reduce_zero_label` will be deprecated", UserWarning),
     ("The shape of value will convert from", UserWarning),
+    ("Default ``avg_non_ignore`` is False", UserWarning),
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
 )
 

@@ -58,7 +58,7 @@ def test_segmentation_leaves_a_record_and_pictures(run, project, tmp_path):
     shown = tmp_path / "shown"
     result = run("test", "seg.py", SEG, "--work-dir", tmp_path, "--show-dir", shown)
     assert result.status == 0
-    assert "per class" in result.out and "swimming pool" not in result.out
+    assert "mIoU" in result.out and "swimming pool" not in result.out
     (path,) = (tmp_path / "records").glob("seg-*.json")
     record = json.loads(path.read_text())
     assert record["dataset"]["split"] == "images/validation"
