@@ -3,7 +3,17 @@
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+
+def _attention_flops(query: tuple, key: tuple, value: tuple, *_, **__) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+# torch's counter lacks the CPU kernel of scaled_dot_product_attention.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
+}
 
 
 @torch.no_grad()
@@ -22,6 +32,6 @@ def count_flops(function: Callable, *args, **kwargs) -> int:
     Returns:
         Multiply-adds.
     """
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         function(*args, **kwargs)
     return counter.get_total_flops() // 2
