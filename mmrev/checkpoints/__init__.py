@@ -2,6 +2,7 @@
 
 from mmrev.checkpoints.convert import (
     LAYOUTS,
+    TRAINING_ONLY,
     Conversion,
     convert,
     convert_file,
@@ -20,6 +21,7 @@ from mmrev.checkpoints.layout import Layout
 __all__ = [
     "LAYOUTS",
     "SAFE_GLOBALS",
+    "TRAINING_ONLY",
     "Conversion",
     "Layout",
     "convert",

@@ -18,6 +18,9 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*revcol.LAYOUTS
 # Where checkpoints keep their weights, in the order of preference.
 WRAPPERS = ("state_dict", "model", "state_dict_ema")
 BACKBONE_PREFIX = "backbone."
+# What a whole model's checkpoint holds for its training alone; a plain model does not
+# miss it.
+TRAINING_ONLY = ("supervision.",)
 # Normalisations that dense prediction adds behind a backbone: absent from pretrained
 # weights, they keep their initial values.
 OUTPUT_NORMS = "norms."

@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmrev.atomic import write_bytes
-from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.checkpoints import TRAINING_ONLY, load_checkpoint_file
 from mmrev.registry import HOOKS
 
 from .errors import UserError
@@ -200,6 +200,8 @@ def _differences(model: nn.Module, weights: dict) -> list[str]:
         # torch's own comparison: modules may rename the keys of their older versions.
         missing, unexpected = model.load_state_dict(weights, strict=False)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    # The heads of intermediate supervision end with training.
+    unexpected = [key for key in unexpected if not key.startswith(TRAINING_ONLY)]
     named = {"missing": missing, "unexpected": unexpected, "other shape": mismatched}
     return [
         f"{len(keys)} {kind} ({', '.join(sorted(keys)[:3])}"
