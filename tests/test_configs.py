@@ -285,6 +285,34 @@ def test_trains_a_step_and_predicts(path):
     assert found & {"pred_instances", "pred_sem_seg", "pred_score"}
 
 
+@pytest.mark.parametrize("path", one_per_pair(STANDARD), ids=name_of)
+def test_augmented_test(path):
+    """DINO and every segmentor; mmdet merges no masks, and classifiers have none."""
+    cfg = shrink(resolve(path))
+    expected = "dino" in path.name or "ade20k" in path.name
+    assert ("tta_model" in cfg) == expected
+    if not expected:
+        return
+    use_scope(cfg)
+    for resize in cfg.tta_pipeline[-1].transforms[0]:
+        if "scale" in resize:
+            resize.scale = (96, 64)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    model = build_model(
+        Config(
+            dict(
+                model=dict(cfg.tta_model, module=cfg.model),
+                default_scope=cfg.default_scope,
+            )
+        )
+    ).eval()
+    batch = next(iter(Runner.build_dataloader(cfg.test_dataloader)))
+    with torch.no_grad():
+        merged = model.test_step(batch)
+    assert len(merged) == cfg.test_dataloader.batch_size
+    assert set(merged[0].keys()) & {"pred_instances", "pred_sem_seg"}
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_metafile_lists_every_leaf(family):
     metafile = yaml.safe_load(METAFILES[family].read_text())

@@ -30,3 +30,6 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
 )
+# The COCO protocol: at most 100 detections an image, in every column.
+val_evaluator = dict(proposal_nums=(1, 10, 100))
+test_evaluator = val_evaluator

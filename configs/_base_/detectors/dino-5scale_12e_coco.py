@@ -1,6 +1,10 @@
 """DINO on five scales, 12 epochs of COCO at batch 16 (base: Swin-L, 57.2 box AP)."""
 
-_base_ = ["mmdet::dino/dino-5scale_swin-l_8xb2-12e_coco.py", "../default_runtime.py"]
+_base_ = [
+    "mmdet::dino/dino-5scale_swin-l_8xb2-12e_coco.py",
+    "mmdet::retinanet/retinanet_tta.py",
+    "../default_runtime.py",
+]
 
 optim_wrapper = dict(
     constructor="mmrev.LayerDecayOptimWrapperConstructor",
@@ -9,3 +13,6 @@ optim_wrapper = dict(
 default_hooks = dict(
     checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
 )
+# The COCO protocol: at most 100 detections an image, in every column.
+val_evaluator = dict(proposal_nums=(1, 10, 100))
+test_evaluator = val_evaluator
