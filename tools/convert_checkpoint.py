@@ -1,7 +1,4 @@
-"""Convert a checkpoint to the suite's parameter names, and show what became of it.
-
-Example: python tools/convert_checkpoint.py revcol_tiny_1k.pth revcol-t.pth
-"""
+"""Convert a checkpoint to the suite's parameter names, and show what became of it."""
 
 import argparse
 import sys
@@ -13,7 +10,7 @@ from mmrev.checkpoints import LAYOUTS, convert_file, coverage_table
 
 def main() -> None:
     """Run the tool; status 1 unless every key of the backbone is there."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="file or URL of the checkpoint")
     parser.add_argument("target", help="file to write: .pth or .safetensors")
     parser.add_argument("--layout", default="auto", choices=["auto", *LAYOUTS])
