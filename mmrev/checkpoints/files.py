@@ -1,10 +1,8 @@
 """Reading and writing checkpoint files without running what they contain."""
 
-import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError
 from torch import Tensor
+
+from mmrev.atomic import replacing
 
 
 def _history_statistic(owner: object, name: str) -> object:
@@ -101,7 +101,7 @@ def save_state_dict(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
             ``{'state_dict': state_dict}``, as OpenMMLab's loaders expect it.
     """
     path = Path(path)
-    with _replacing(path) as part:
+    with replacing(path) as part:
         if path.suffix == ".safetensors":
             tensors = {key: value.contiguous() for key, value in state_dict.items()}
             safetensors.torch.save_file(tensors, part)
@@ -109,22 +109,10 @@ def save_state_dict(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
             torch.save({"state_dict": dict(state_dict)}, part)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a file beside `path` that takes its place on success only."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _download(url: str) -> Path:
     file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if is_main_process() and not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(file) as part:
+        with replacing(file) as part:
             torch.hub.download_url_to_file(url, str(part))
     barrier()
     return file
