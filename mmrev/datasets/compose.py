@@ -12,7 +12,7 @@ import numpy as np
 
 from .sources import Digits, Photograph
 
-_OUTLINE = 0.07  # width, of the digit's longer side
+_OUTLINE = 0.15  # width, of the digit's longer side
 _MAX_ROTATION = 15.0  # degrees
 _ASPECT = (0.85, 1.2)
 _PLACEMENT_TRIES = 30

@@ -51,7 +51,7 @@ class SceneSettings:
     num_validation: int = 300
     size: int = 96
     num_objects: tuple[int, int] = (2, 4)
-    digit_size: tuple[int, int] = (26, 38)
+    digit_size: tuple[int, int] = (24, 34)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -145,17 +145,18 @@ def _check_names(cfg: Config) -> None:
 def _import_scopes(cfg: Config) -> None:
     """Import mmdet, mmseg, mmpretrain where the config names their components."""
     named = {cfg.default_scope, *_scopes_of(cfg._cfg_dict)}
-    for scope in sorted(named & _SCOPES.keys()):
-        try:
-            # mmdet prints that an optional package of its makers is missing.
-            with redirect_stdout(StringIO()):
+    # The toolboxes print that an optional package of their makers is missing.
+    with redirect_stdout(StringIO()):
+        import_module("mmrev.datasets")  # imports every toolbox that is installed
+        for scope in sorted(named & _SCOPES.keys()):
+            try:
                 utils = import_module(f"{scope}.utils")
                 utils.register_all_modules(init_default_scope=False)
-        except ImportError as error:
-            raise UserError(
-                f"config {cfg.filename} needs {scope} ({error}); "
-                f"pip install {_SCOPES[scope]}, or see `python -m mmrev.doctor`."
-            ) from error
+            except ImportError as error:
+                raise UserError(
+                    f"config {cfg.filename} needs {scope} ({error}); "
+                    f"pip install {_SCOPES[scope]}, or see `python -m mmrev.doctor`."
+                ) from error
 
 
 def _scopes_of(value: Any) -> Iterator[str]:

@@ -6,7 +6,7 @@ So this file sets keys of its own, and the config beside it applies them.
 
 scenes_root = "data/scenes/"
 scenes_train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
@@ -55,4 +55,6 @@ scenes_val_evaluator = dict(
     type="CocoMetric",
     ann_file=scenes_root + "annotations/instances_validation.json",
     metric="bbox",
+    # The COCO protocol: at most 100 detections an image, in every column.
+    proposal_nums=(1, 10, 100),
 )

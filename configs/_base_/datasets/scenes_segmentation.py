@@ -5,7 +5,7 @@ Keys of its own for the reason given in scenes_detection.py.
 
 scenes_root = "data/scenes/"
 scenes_train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),

@@ -1,0 +1,22 @@
+r"""RevCol-demo under DINO on the embedded scenes; `make demo` runs it.
+
+Run: python tools/train.py configs/demo/revcol-demo_crops.py \
+    --work-dir work_dirs/demo/crops, then python tools/train.py with this config.
+Hardware: 2 CPU cores. Expected: AP50_TODO.
+"""
+
+_base_ = [
+    "../_base_/detectors/dino-3scale_demo_scenes.py",
+    "../_base_/backbones/revcol-demo.py",
+]
+
+pretrained = "work_dirs/demo/crops/iter_400.pth"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        out_indices=(1, 2, 3),
+        init_cfg=dict(type="Pretrained", checkpoint=pretrained),
+        **_base_.backbone,
+    ),
+    neck=dict(in_channels=_base_.channels[1:]),
+)
