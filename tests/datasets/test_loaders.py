@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmrev.datasets.sources import CLASSES
+from mmrev.datasets.sources import CLASSES, load_digits
 
 SCENES = dict(num_training=12, num_validation=6)
 LENGTHS = {"train": 12, "val": 6}
@@ -109,4 +109,4 @@ def test_crops_are_blue_green_red_as_loaders_give_them():
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split must be one of"):
-        build("scenes_crops", "train", "mmpretrain", split="test")
+        load_digits("test")
