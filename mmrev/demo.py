@@ -66,8 +66,8 @@ def demo_steps(work_dir: Path = WORK_DIR) -> list[Step]:
     crops = "configs/demo/revcol-demo_crops.py"
     return [
         train("pretrain RevCol on digit crops", crops, "crops", "iter_400.pth"),
-        train("train DINO", *detector, "epoch_3.pth"),
-        test("test DINO", *detector, "epoch_3.pth"),
+        train("train DINO", *detector, "epoch_4.pth"),
+        test("test DINO", *detector, "epoch_4.pth"),
         train("train Mask2Former", *segmentor, "iter_1000.pth"),
         test("test Mask2Former", *segmentor, "iter_1000.pth"),
     ]
@@ -148,7 +148,7 @@ def settings_sha256(root: Path) -> str:
 
 
 def _open_work_dir(work_dir: Path, settings: str) -> dict:
-    path = work_dir / "demo.json"
+    path = work_dir / "progress"
     state = json.loads(path.read_text()) if path.is_file() else None
     if state is None or state["settings"] != settings:
         if work_dir.exists():
@@ -160,7 +160,7 @@ def _open_work_dir(work_dir: Path, settings: str) -> dict:
 
 
 def _save(state: dict, work_dir: Path) -> None:
-    write_bytes(work_dir / "demo.json", json.dumps(state, indent=2).encode())
+    write_bytes(work_dir / "progress", json.dumps(state, indent=2).encode())
 
 
 def _run(step: Step, work_dir: Path, state: dict) -> None:

@@ -32,7 +32,9 @@ def markdown(records: Iterable[Record]) -> str:
 
 def terminal(records: Iterable[Record]) -> Table:
     """Render records as a table that rich prints; narrower than the markdown one."""
-    table = Table(*_COLUMNS[:6], show_lines=True)
+    table = Table(show_lines=True)
+    for name in _COLUMNS[:6]:
+        table.add_column(name, overflow="fold")
     for record in records:
         config, data, metrics, *rest = _row(record)[:6]
         table.add_row(

@@ -34,6 +34,8 @@ test_cfg = {}
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5.0),
+    constructor="mmrev.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(decay_rate=1.0),
 )
 warmup = 20
 param_scheduler = [

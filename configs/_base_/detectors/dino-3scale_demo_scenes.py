@@ -33,7 +33,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, **_base_.scenes_val_evaluator)
 test_evaluator = val_evaluator
 
-max_epochs = 3
+max_epochs = 4
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, weight_decay=1e-3, fused=True),
