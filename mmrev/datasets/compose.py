@@ -166,9 +166,6 @@ def compose_crop(
 ) -> np.ndarray:
     """Compose a crop that shows one digit, more often near its centre than at its edge.
 
-    Without centred ones a network without overlapping convolutions, as RevCol, stays
-    at chance level for very long.
-
     Args:
         stroke: (28, 28) uint8, 255 is ink.
         photographs: what to choose from.

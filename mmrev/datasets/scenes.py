@@ -26,7 +26,7 @@ from pycocotools import mask as rle
 from .compose import SceneObject, bounding_box, compose_scene
 from .sources import CLASSES, PHOTOGRAPHS, SPLITS, load_digits, load_photographs
 
-# Part of the settings: raised when the same settings compose other scenes.
+# Part of the settings: raised when compose.py draws the same settings differently.
 _VERSION = 1
 _MANIFEST = "scenes.json"
 

@@ -1,4 +1,4 @@
-"""A RevCol of 3 columns and 3.1 M parameters that two CPU cores train in minutes.
+"""A RevCol of 3 columns and 2.7 M parameters that two CPU cores train in minutes.
 
 ``memory="store"`` is the fastest mode; 96-pixel images need no memory saved. The layer
 scale starts at 1: from 1e-6 the blocks would still be asleep after a short schedule.

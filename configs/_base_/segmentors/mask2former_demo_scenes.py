@@ -33,8 +33,7 @@ model = dict(
         loss_cls=dict(loss_weight=4.0, class_weight=[1.0] * num_classes + [0.1]),
         train_cfg=dict(num_points=1024),
     ),
-    # Queries alone take long to tell digits apart: each image gives them few examples.
-    # A loss on every pixel of a stride-8 level tells the backbone at once.
+    # A loss on every pixel, beside the few masks that an image gives the queries.
     auxiliary_head=dict(
         type="FCNHead",
         in_index=1,
