@@ -38,7 +38,8 @@ class ColumnEngine:
     ``'reverse'``: only the last states and those of every ``anchor_every``-th column
     kept, the rest rebuilt by inversion. The error is measured in the first
     `FIRST_CHECKS` passes and every `CHECK_EVERY`-th one; past `ERROR_BOUNDS` the engine
-    changes to ``'recompute'`` for good and reports it.
+    changes to ``'recompute'`` for good and reports it. Levels that magnify small
+    errors, as LayerNorm over zero padding does, can still spoil gradients unseen.
 
     Args:
         memory: the mode.
