@@ -67,7 +67,7 @@ def compare_costs(
     image_size: int,
     modes: tuple[str, ...] = ("store", STOCK, "recompute", "reverse"),
     anchor_every: int | str = 4,
-    repeats: int = 5,
+    repeats: int = 7,
     device: str = "cpu",
 ) -> list[ModeCost]:
     """Measure a training step of every mode, the modes in turn within one run.

@@ -1,18 +1,93 @@
-"""Exact recomputation: torch's own checkpointing with buffers guarded."""
+"""Exact recomputation: a module keeps its inputs and runs again in the backward pass.
 
-from contextlib import nullcontext
+As torch's non-reentrant checkpointing, at a lower price a tensor, which a network of
+many small levels notices: parameters are not taken for activations, and the state of
+the random generators is kept only where random numbers were drawn.
+"""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.graph import saved_tensors_hooks
 
-from mmrev.reversible.replay import frozen_buffers
+from mmrev.reversible.replay import AutocastState, RandomState, frozen_buffers
+
+
+class Dropped:
+    """What the nodes of a piece of graph would save: dropped, and found again.
+
+    Enter ``keeping()`` around the piece's forward pass.
+
+    Args:
+        rerun: runs the piece again, on detached inputs, in the state of the first run.
+        to_the_end: whether the rerun has to finish; otherwise it stops at the last
+            tensor that is needed.
+    """
+
+    def __init__(self, rerun: Callable[[], None], to_the_end: bool = False):
+        self.rerun, self.to_the_end = rerun, to_the_end
+        self._count = 0
+        self._found: dict[int, Tensor] = {}
+
+    def keeping(self) -> saved_tensors_hooks:
+        """The context in which nothing but parameters is saved."""
+        return saved_tensors_hooks(self._pack, self._unpack)
+
+    def _pack(self, tensor: Tensor) -> Tensor | int:
+        if isinstance(tensor, nn.Parameter):
+            return tensor
+        self._count += 1
+        return self._count - 1
+
+    def _unpack(self, packed: Tensor | int) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        if packed not in self._found:
+            self._find()
+        return self._found.pop(packed)
+
+    def _find(self) -> None:
+        tensors: list[Tensor] = []
+
+        def collect(tensor: Tensor) -> None:
+            if isinstance(tensor, nn.Parameter):
+                return
+            tensors.append(tensor.detach())
+            if len(tensors) == self._count and not self.to_the_end:
+                raise _NothingMoreNeeded
+
+        try:
+            with torch.enable_grad(), saved_tensors_hooks(collect, _refuse):
+                self.rerun()
+        except _NothingMoreNeeded:
+            pass
+        if len(tensors) != self._count:
+            raise RuntimeError(
+                f"A module saved {self._count} tensors in the forward pass and "
+                f"{len(tensors)} when it ran again for the backward pass; it must do "
+                "the same each time. Use memory='store'."
+            )
+        self._found = dict(enumerate(tensors))
+
+
+class _NothingMoreNeeded(Exception):  # noqa: N818  a signal, no error
+    pass
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError(
+        "A gradient was taken inside a module that runs again for the backward pass. "
+        "Use memory='store'."
+    )
 
 
 def recompute(module: nn.Module, *inputs: Tensor):
     """Call ``module(*inputs)``, keeping only the inputs for the backward pass.
 
     Random numbers, autocast and buffers (BatchNorm statistics) are as in one ordinary
-    call; gradients equal those of plain autograd.
+    call; gradients equal those of plain autograd. A call within a call keeps its own
+    inputs, too.
 
     Args:
         module: what to call.
@@ -20,10 +95,27 @@ def recompute(module: nn.Module, *inputs: Tensor):
 
     Returns:
         What the module returns.
+
+    Raises:
+        RuntimeError: in the backward pass, when an input was changed in place since, or
+            the module does not do the same again.
     """
-    return checkpoint(
-        module,
-        *inputs,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), frozen_buffers(module)),
-    )
+    if not torch.is_grad_enabled():
+        return module(*inputs)
+    device = inputs[0].device
+    kept = [(i.detach(), i.requires_grad, i._version) for i in inputs]
+    random, autocast = RandomState(device), AutocastState.current(device)
+
+    def rerun() -> None:
+        if any(tensor._version != version for tensor, _, version in kept):
+            raise RuntimeError(
+                "memory='recompute': an input of a module was changed in place before "
+                "the backward pass needed it; change a copy."
+            )
+        with random.replayed(), autocast(), frozen_buffers(module):
+            module(*(tensor.detach().requires_grad_(need) for tensor, need, _ in kept))
+
+    with Dropped(rerun).keeping():
+        result = module(*inputs)
+    random.forget_if_unused()
+    return result

@@ -8,33 +8,38 @@ import torch
 from torch import Tensor, nn
 
 
-class RandomTape:
-    """Random generator states of a forward pass, in order of recording.
+class RandomState:
+    """The state of the random generators at the time of making this object.
 
-    Equal consecutive states share one tensor, so a pass without random numbers keeps
-    a single one.
+    Args:
+        device: the accelerator whose generator counts beside the CPU's.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.states: list[tuple[Tensor, ...]] = []
+        self._states = self._now()
 
-    def record(self) -> None:
-        """Append the generators' present state."""
-        state = (torch.get_rng_state(),)
+    def _now(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
         if self.device.type != "cpu":
             module = torch.get_device_module(self.device)
-            state += (module.get_rng_state(self.device),)
-        last = self.states[-1] if self.states else ()
-        same = last and all(map(torch.equal, state, last))
-        self.states.append(last if same else state)
+            states.append(module.get_rng_state(self.device))
+        return states
+
+    def forget_if_unused(self) -> None:
+        """Keep nothing if no random number was drawn since."""
+        if all(map(torch.equal, self._states, self._now())):
+            self._states = []
 
     @contextmanager
-    def replayed(self, index: int) -> Iterator[None]:
-        """Set the generators to recorded state ``index``; put them back on leaving."""
+    def replayed(self) -> Iterator[None]:
+        """Set the generators to this state; put them back on leaving."""
+        if not self._states:
+            yield
+            return
         other = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(other, device_type=self.device.type):
-            cpu, *device = self.states[index]
+            cpu, *device = self._states
             torch.set_rng_state(cpu)
             if device:
                 module = torch.get_device_module(self.device)

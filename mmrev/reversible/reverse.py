@@ -10,13 +10,14 @@ the error is measured against them.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 from mmrev.reversible.column import Column, effective_gain, run_columns, run_level
-from mmrev.reversible.replay import AutocastState, RandomTape, frozen_buffers
+from mmrev.reversible.recompute import Dropped
+from mmrev.reversible.replay import AutocastState, RandomState, frozen_buffers
 
 
 class Segment:
@@ -45,7 +46,7 @@ class Segment:
         """Run the columns; arguments and result as of `run_columns`."""
         self._x = x.detach()
         self._autocast = AutocastState.current(x.device)
-        self._tape = RandomTape(x.device)
+        self._random: list[RandomState] = []
         self._front = previous and [state.detach() for state in previous]
         states, tapped = run_columns(self.columns, x, previous, taps, self._run_level)
         self._back = [state.detach() for state in states]
@@ -61,10 +62,18 @@ class Segment:
     ) -> Tensor:
         number, level = divmod(len(self._needs), len(column.levels))
         self._needs.append(tuple(t.requires_grad for t in (below, *(previous or ()))))
-        self._tape.record()
-        saved = _Saved(self, number, level)
-        with saved_tensors_hooks(saved.pack, saved.unpack):
-            return run_level(column, index, below, previous)
+        random = RandomState(below.device)
+        self._random.append(random)
+        dropped = Dropped(partial(self._find, number, level), to_the_end=True)
+        with dropped.keeping():
+            state = run_level(column, index, below, previous)
+        random.forget_if_unused()
+        return state
+
+    def _find(self, number: int, level: int) -> None:
+        self.rerun(number, level)
+        # Nothing further back reads the state that left this level.
+        self._states.pop((number, level), None)
 
     def state(self, number: int, level: int) -> Tensor:
         """The output state of a column; what no later pass has left is rebuilt."""
@@ -82,10 +91,6 @@ class Segment:
             with torch.no_grad():
                 self.rerun(number + 1, level)
         return self._states[number, level]
-
-    def release(self, number: int, level: int) -> None:
-        """Forget a state that nothing further back reads."""
-        self._states.pop((number, level), None)
 
     def rerun(self, number: int, level: int) -> None:
         """Run a level again and rebuild the state that entered its column."""
@@ -118,7 +123,7 @@ class Segment:
         for index in column.above[level]:
             read(index)
         with (
-            self._tape.replayed(place),
+            self._random[place].replayed(),
             self._autocast(),
             frozen_buffers(column.levels[level]),
         ):
@@ -129,41 +134,3 @@ class Segment:
         if self.errors is not None:
             tiny = torch.finfo(error.dtype).tiny
             self.errors.append(error.norm() / reference.norm().clamp(min=tiny))
-
-
-class _Saved:
-    """What autograd would save in computing one state: dropped, and found again."""
-
-    def __init__(self, segment: Segment, number: int, level: int):
-        self.segment, self.number, self.level = segment, number, level
-        self.count = 0
-        self.found: dict[int, Tensor] = {}
-
-    def pack(self, _: Tensor) -> int:
-        self.count += 1
-        return self.count - 1
-
-    def unpack(self, slot: int) -> Tensor:
-        if slot not in self.found:
-            self._find()
-        return self.found.pop(slot)
-
-    def _find(self) -> None:
-        tensors: list[Tensor] = []
-        with (
-            torch.enable_grad(),
-            saved_tensors_hooks(lambda t: tensors.append(t.detach()), _refuse),
-        ):
-            self.segment.rerun(self.number, self.level)
-        if len(tensors) != self.count:
-            raise RuntimeError(
-                f"memory='reverse': level {self.level} saved {self.count} tensors "
-                f"in the forward pass and {len(tensors)} when it ran again; it must "
-                "do the same each time. Use memory='store'."
-            )
-        self.found = dict(enumerate(tensors))
-        self.segment.release(self.number, self.level)
-
-
-def _refuse(_: None) -> Tensor:
-    raise RuntimeError("memory='reverse' differentiates once only.")

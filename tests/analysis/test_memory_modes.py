@@ -25,7 +25,7 @@ def test_peak_memory_sees_what_is_freed_again():
 
 @pytest.fixture(scope="module")
 def peaks():
-    return {cost.mode: cost.peak for cost in compare_costs("tiny", 96, repeats=1)}
+    return {cost.mode: cost.peak for cost in compare_costs("tiny", 128, repeats=1)}
 
 
 def test_recompute_needs_no_more_than_stock_checkpoints(peaks):
@@ -37,8 +37,7 @@ def test_reverse_needs_no_more_than_recompute(peaks):
     assert peaks["reverse"] <= peaks["recompute"]
 
 
-# Checkpoints also keep the random generator's state, 5 KB a level: 7 % at this size.
-@pytest.mark.parametrize(("mode", "most"), [("recompute", 1.09), ("reverse", 0.27)])
+@pytest.mark.parametrize(("mode", "most"), [("recompute", 1.02), ("reverse", 0.27)])
 def test_growth_per_column(mode, most):
     assert growth_per_column("tiny", 96, mode, counts=(8, 16)) <= most
 

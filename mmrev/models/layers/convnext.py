@@ -3,6 +3,66 @@
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+class _Remember(torch.autograd.Function):
+    """Keep what the backward pass of ``scale * linear(x)`` needs, and compute it.
+
+    The output stands for the product: it has its shape but one element of memory.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, scale)
+        return scale.new_zeros(()).expand(*x.shape[:-1], len(scale))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, scale = ctx.saved_tensors
+        rows = gradient.reshape(-1, len(scale))
+        to_x = to_weight = to_bias = to_scale = None
+        # Under autocast x has the dtype in which the product was taken.
+        if ctx.needs_input_grad[0]:
+            to_x = ((rows * scale).to(x.dtype) @ weight.to(x.dtype)).view_as(x)
+        if any(ctx.needs_input_grad[1:]):
+            to_weight = rows.to(x.dtype).T @ x.flatten(0, -2)
+            to_bias = rows.sum(0)
+            to_scale = (to_weight * weight).sum(1) + to_bias * bias
+            to_weight = scale[:, None] * to_weight
+            to_bias = scale * to_bias
+        return to_x, to_weight, to_bias, to_scale
+
+
+class _Product(torch.autograd.Function):
+    """``scale * linear(x)``; its gradient goes to what `_Remember` returned."""
+
+    @staticmethod
+    def forward(ctx, remembered: Tensor, x, weight, bias, scale) -> Tensor:
+        return scale * functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, None, None, None, None
+
+
+def scaled_linear(x: Tensor, linear: nn.Linear, scale: Tensor) -> Tensor:
+    """``scale * linear(x)`` whose backward pass does not need the linear's output.
+
+    The gradient of the scale follows from that of the weight. A block therefore keeps
+    one map less; and since everything is kept before the product is taken, torch's
+    checkpointing, which stops at the last tensor it needs, does not take it again.
+
+    Args:
+        x: (..., C_in).
+        linear: with a bias.
+        scale: (C_out,).
+
+    Returns:
+        (..., C_out).
+    """
+    inputs = (x, linear.weight, linear.bias, scale)
+    return _Product.apply(_Remember.apply(*inputs), *(i.detach() for i in inputs))
 
 
 class ConvNeXtBlock(nn.Module):
@@ -39,5 +99,6 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W)."""
         branch = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
-        branch = self.gamma * self.pwconv2(self.act(self.pwconv1(branch)))
+        branch = self.act(self.pwconv1(branch))
+        branch = scaled_linear(branch, self.pwconv2, self.gamma)
         return x + self.drop_path(branch.permute(0, 3, 1, 2))

@@ -1,0 +1,57 @@
+"""The ConvNeXt block and its scaled linear."""
+
+import pytest
+import torch
+from tolerances import assert_close
+from torch import nn
+
+from mmrev.models.layers.convnext import ConvNeXtBlock, scaled_linear
+
+
+def plain(x, linear, scale):
+    return scale * linear(x)
+
+
+def gradients(call, x, linear, scale, autocast):
+    tensors = [t for t in (x, *linear.parameters(), scale) if t.requires_grad]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = call(nn.functional.gelu(x), linear, scale)
+    weights = torch.linspace(-1, 1, result.numel()).view_as(result)
+    loss = (result * weights).sum()
+    return result, torch.autograd.grad(loss, tensors)
+
+
+@pytest.mark.parametrize("frozen", ["nothing", "x", "linear"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_scaled_linear_is_scale_times_linear(frozen, autocast):
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 6).requires_grad_(frozen != "x")
+    linear = nn.Linear(6, 4).requires_grad_(frozen != "linear")
+    scale = torch.randn(4).requires_grad_(frozen != "linear")
+    inputs = x, linear, scale, autocast
+    result, actual = gradients(scaled_linear, *inputs)
+    expected_result, expected = gradients(plain, *inputs)
+    assert torch.equal(result, expected_result)
+    assert result.dtype == expected_result.dtype == torch.float32
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, torch.bfloat16 if autocast else None)
+
+
+def test_gradcheck():
+    torch.manual_seed(0)
+    linear = nn.Linear(3, 2).double()
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    scale = torch.randn(2, dtype=torch.float64, requires_grad=True)
+
+    def call(x, scale, *_):
+        return scaled_linear(x, linear, scale)
+
+    assert torch.autograd.gradcheck(call, (x, scale, *linear.parameters()))
+
+
+def test_block_drops_the_branch_of_a_sample():
+    torch.manual_seed(0)
+    block = ConvNeXtBlock(4, drop_path_rate=0.5, layer_scale_init_value=1.0)
+    x = torch.randn(64, 4, 5, 5)
+    kept = (block.train()(x) - x).flatten(1).abs().amax(1) > 0
+    assert 0 < kept.sum() < 64

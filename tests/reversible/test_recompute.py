@@ -1,0 +1,117 @@
+"""`recompute` on any module: exact, and nothing but the inputs kept."""
+
+import pytest
+import torch
+from tolerances import assert_close
+from torch import nn
+
+from mmrev.reversible import recompute
+
+
+class Counting(nn.Module):
+    """A linear, a GELU, a linear; counts how often each part began."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 4)
+        self.calls = []
+
+    def forward(self, x, y=None):
+        self.calls.append("begin")
+        hidden = nn.functional.gelu(self.first(x if y is None else x * y))
+        result = self.last(hidden)
+        self.calls.append("end")
+        return result
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return Counting()
+
+
+def gradients(module, inputs, call):
+    module.zero_grad()
+    inputs = [i.detach().clone().requires_grad_(i.requires_grad) for i in inputs]
+    call(module, *inputs).square().sum().backward()
+    tensors = [*inputs, *module.parameters()]
+    return [None if t.grad is None else t.grad.clone() for t in tensors]
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, False)])
+def test_equals_an_ordinary_call(module, needs):
+    inputs = [torch.randn(3, 4).requires_grad_(need) for need in needs]
+    expected = gradients(module, inputs, lambda m, *i: m(*i))
+    for actual, plain in zip(
+        gradients(module, inputs, recompute), expected, strict=True
+    ):
+        assert (actual is None) == (plain is None)
+        if plain is not None:
+            assert_close(actual, plain)
+
+
+def test_stops_before_the_last_product(module):
+    x = torch.randn(3, 4, requires_grad=True)
+    recompute(module, x).sum().backward()
+    assert module.calls == ["begin", "end", "begin"]
+
+
+def test_is_exact_within_itself(module):
+    class Outer(nn.Module):
+        def forward(self, x):
+            return recompute(module, x.sin()).cos()
+
+    x = torch.randn(3, 4, requires_grad=True)
+    (expected,) = torch.autograd.grad(module(x.sin()).cos().sum(), x)
+    (actual,) = torch.autograd.grad(recompute(Outer(), x).sum(), x)
+    assert_close(actual, expected)
+
+
+def test_sees_the_same_random_numbers_and_leaves_them(module):
+    dropout = nn.Sequential(nn.Dropout(0.5), module)
+    x = torch.randn(64, 4)
+
+    def run(call):
+        torch.manual_seed(3)
+        return *gradients(dropout, [x], call)[1:], torch.get_rng_state()
+
+    for actual, expected in zip(run(recompute), run(lambda m, i: m(i)), strict=True):
+        assert torch.equal(actual, expected)
+
+
+def test_refuses_an_input_changed_in_place(module):
+    x = torch.randn(3, 4)
+    loss = recompute(module, x).sum()
+    x.zero_()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+def test_refuses_a_module_that_does_not_do_the_same():
+    class Fickle(nn.Module):
+        passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return x.sin().cos() if self.passes == 1 else x.sin()
+
+    x = torch.randn(3, requires_grad=True)
+    loss = recompute(Fickle(), x).sum()
+    with pytest.raises(RuntimeError, match=r"saved 2 tensors .* and 1"):
+        loss.backward()
+
+
+def test_refuses_a_gradient_taken_inside():
+    class Penalty(nn.Module):
+        def forward(self, x):
+            (slope,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=True)
+            return slope
+
+    x = torch.randn(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="inside a module"):
+        recompute(Penalty(), x).sum().backward()
+
+
+def test_keeps_nothing_without_gradients(module):
+    with torch.no_grad():
+        assert recompute(module, torch.randn(3, 4)).grad_fn is None
