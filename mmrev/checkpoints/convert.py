@@ -34,8 +34,8 @@ class Conversion:
         layout: what they were.
         backbone: the config of the backbone they were compared with, in `convert_file`.
         state_dict: the backbone's weights under our names; the tensors are the given
-            ones, unchanged.
-        dropped: keys of heads.
+            ones, but for what the layout stores in another order or shape.
+        dropped: keys of heads, and of what the backbone computes itself.
         unexpected: keys that are neither the backbone's nor a head's.
         missing: keys that the target has and the checkpoint lacks.
         mismatched: keys of another shape than the target's, both shapes named.
@@ -114,10 +114,11 @@ def convert(checkpoint: Mapping, layout: str = "auto") -> Conversion:
     for key, value in own.items():
         if (name := result.layout.rename(key)) is not None:
             result.state_dict[name] = value
-        elif key.startswith(result.layout.heads):
+        elif result.layout.leaves_out(key):
             result.dropped.append(key)
         else:
             result.unexpected.append(key)
+    result.state_dict = result.layout.adapt(result.state_dict, own)
     return result
 
 
@@ -129,7 +130,7 @@ def convert_state_dict(checkpoint: Mapping, layout: str = "auto") -> dict[str, T
         layout: as of `convert`.
 
     Returns:
-        The backbone's weights under our names, heads dropped, no value changed.
+        The backbone's weights under our names, heads dropped.
 
     Raises:
         ValueError: as `convert`, and on keys that are neither the backbone's nor a
@@ -168,8 +169,8 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     """Load a checkpoint file of any known layout into a backbone, strictly.
 
     Args:
-        backbone: receives the weights; its ``norms.`` keep their values if the file
-            has none.
+        backbone: receives the weights; its ``norms.`` keep their values where the file
+            has none, and the file's are left where the backbone has none.
         path: as of `load_checkpoint_file`.
 
     Raises:
@@ -179,9 +180,11 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     """
     target = backbone.state_dict()
     result = convert(load_checkpoint_file(path))
-    if not any(key.startswith(OUTPUT_NORMS) for key in result.state_dict):
-        norms = {k: v for k, v in target.items() if k.startswith(OUTPUT_NORMS)}
-        result.state_dict |= norms
+    own = {k: v for k, v in target.items() if k.startswith(OUTPUT_NORMS)}
+    for key in [k for k in result.state_dict if k.startswith(OUTPUT_NORMS)]:
+        if key not in own:
+            del result.state_dict[key]
+    result.state_dict = own | result.state_dict
     result.compare(target)
     # The backbone itself adapts what it can, as smaller kernels, or refuses.
     result.mismatched.clear()
@@ -273,7 +276,7 @@ def coverage_table(result: Conversion) -> Table:
     used = [key for key in result.state_dict if key not in missed]
     for kind, keys in (
         ("used", used),
-        ("dropped (heads)", result.dropped),
+        ("dropped", result.dropped),
         ("missing", result.missing),
         ("unexpected", result.unexpected),
         ("of another shape", result.mismatched),

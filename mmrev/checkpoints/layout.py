@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
+def _as_they_are(weights: dict[str, Tensor], _: Mapping[str, Tensor]) -> dict:
+    return weights
+
+
 @dataclass(frozen=True)
 class Layout:
     """The parameter names of one code base, and how they become ours.
@@ -18,7 +22,10 @@ class Layout:
         renames: pattern and replacement, as of ``re``; the first pattern that matches
             a whole key renames it.
         heads: prefixes of keys that do not belong to the backbone.
-        backbone: from the renamed weights, the config of the backbone they fit.
+        backbone: from our weights, the config of the backbone they fit.
+        rebuilt: patterns of keys that the backbone computes itself, as index tables.
+        adapt: from the renamed weights and all of the checkpoint's, ours: for weights
+            that are stored in another order or shape.
     """
 
     name: str
@@ -26,10 +33,18 @@ class Layout:
     renames: tuple[tuple[str, str], ...]
     heads: tuple[str, ...]
     backbone: Callable[[Mapping[str, Tensor]], dict]
+    rebuilt: tuple[str, ...] = ()
+    adapt: Callable[[dict[str, Tensor], Mapping[str, Tensor]], dict] = _as_they_are
 
     def matches(self, keys: Iterable[str]) -> bool:
         """Whether the keys look like this layout's."""
         return any(re.fullmatch(self.marker, key) for key in keys)
+
+    def leaves_out(self, key: str) -> bool:
+        """Whether a key is a head's or is computed by the backbone itself."""
+        return key.startswith(self.heads) or any(
+            re.fullmatch(pattern, key) for pattern in self.rebuilt
+        )
 
     def rename(self, key: str) -> str | None:
         """Our name for a key, or None if the layout has no such key."""

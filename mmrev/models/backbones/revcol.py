@@ -18,7 +18,12 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmrev.models.backbones.base import Backbone, init_trunc_normal
+from mmrev.models.backbones.base import (
+    Backbone,
+    drop_path_rates,
+    init_trunc_normal,
+    resolve_arch,
+)
 from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d
 from mmrev.registry import MODELS
 from mmrev.reversible import ColumnEngine, run_columns
@@ -134,15 +139,14 @@ class RevColColumn(nn.Module):
         **block_settings,
     ):
         super().__init__()
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
-        rates = rates.split(list(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
         self.above = above
         self.levels = nn.ModuleList(
             Level(
                 index,
                 channels,
                 above[index],
-                drop_path_rates=rates[index].tolist(),
+                drop_path_rates=rates[index],
                 **block_settings,
             )
             for index in range(NUM_LEVELS)
@@ -197,21 +201,17 @@ class RevCol(Backbone):
     ):
         settings = _settings_of(arch)
         super().__init__(
+            channels=settings["channels"],
             out_indices=out_indices,
-            num_levels=NUM_LEVELS,
+            out_norm=out_norm,
             frozen_stages=frozen_stages,
             num_stages=settings["num_columns"],
             init_cfg=init_cfg,
         )
-        self.channels = list(settings["channels"])
         self.depths = list(settings["depths"])
         self.num_columns = settings["num_columns"]
         if kernel_size % 2 == 0:
             raise ValueError(f"RevCol: kernel_size must be odd, got {kernel_size}.")
-        if out_norm not in (None, "layer_norm"):
-            raise ValueError(
-                f"RevCol: out_norm must be None or 'layer_norm', got {out_norm!r}."
-            )
 
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, self.channels[0], STEM_STRIDE, STEM_STRIDE),
@@ -230,10 +230,6 @@ class RevCol(Backbone):
             )
             for index in range(self.num_columns)
         )
-        if out_norm:
-            self.norms = nn.ModuleDict(
-                {str(i): LayerNorm2d(self.channels[i]) for i in self.out_indices}
-            )
         self.engine = ColumnEngine(
             memory, anchor_every, report=partial(print_log, logger="current")
         )
@@ -269,9 +265,7 @@ class RevCol(Backbone):
             )
             tapped |= {frozen + i: state for i, state in found.items()}
         self._taps.update(tapped)
-        if hasattr(self, "norms"):
-            return tuple(self.norms[str(i)](states[i]) for i in self.out_indices)
-        return tuple(states[i] for i in self.out_indices)
+        return self.select(states)
 
     @contextmanager
     def tap(self, columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:
@@ -351,19 +345,13 @@ def _pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 def _settings_of(arch: str | dict) -> dict:
-    if isinstance(arch, str):
-        if arch not in ARCHITECTURES:
-            raise ValueError(
-                f"RevCol: arch must be one of {', '.join(ARCHITECTURES)} or a dict, "
-                f"got {arch!r}."
-            )
-        arch = ARCHITECTURES[arch]
-    required = {"channels", "depths", "num_columns"}
-    if not required <= set(arch) <= required | {"top_to_bottom"}:
-        raise ValueError(
-            "RevCol: an arch dict has the keys channels, depths, num_columns and, "
-            f"optionally, top_to_bottom, got {', '.join(map(str, arch))}."
-        )
+    arch = resolve_arch(
+        "RevCol",
+        arch,
+        ARCHITECTURES,
+        ("channels", "depths", "num_columns"),
+        ("top_to_bottom",),
+    )
     for key in ("channels", "depths"):
         values = arch[key]
         if len(values) != NUM_LEVELS or min(values) < 1:
