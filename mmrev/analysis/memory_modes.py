@@ -1,7 +1,5 @@
 """What the memory modes of RevCol cost and how exact they are."""
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +8,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mmrev.analysis.memory import peak_memory
+from mmrev.analysis.speed import paired_times
 from mmrev.models.backbones.revcol import ARCHITECTURES, RevCol
 from mmrev.reversible import run_columns
 from mmrev.reversible.column import run_level
@@ -84,23 +83,13 @@ def compare_costs(
         One line a mode.
     """
     image = torch.randn(1, 3, image_size, image_size, device=device)
-    peaks, times = {}, {mode: [] for mode in modes}
-    steps = {}
+    peaks, steps = {}, {}
     for mode in modes:
         steps[mode] = _step_of(_model(arch, mode, anchor_every).to(device), image)
         steps[mode]()
         peaks[mode] = peak_memory(steps[mode], device)
-    for _ in range(repeats):
-        for mode in modes:
-            start = time.perf_counter()
-            steps[mode]()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            times[mode].append(time.perf_counter() - start)
-    return [
-        ModeCost(arch, image_size, mode, peaks[mode], statistics.median(times[mode]))
-        for mode in modes
-    ]
+    times = paired_times(steps, repeats, device)
+    return [ModeCost(arch, image_size, m, peaks[m], times[m]) for m in modes]
 
 
 def growth_per_column(
