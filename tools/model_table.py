@@ -1,0 +1,23 @@
+"""Print parameters and FLOPs of every backbone beside the published figures."""
+
+from argparse import ArgumentParser
+
+from rich.console import Console
+
+from mmrev.analysis.model_table import model_table
+from mmrev.analysis.published import ROWS
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, count and print."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--family", default="", help="only backbones so named")
+    args = parser.parse_args(argv)
+    rows = [row for row in ROWS if args.family.lower() in row.model.lower()]
+    if not rows:
+        parser.error(f"no backbone is called {args.family!r}.")
+    Console().print(model_table(rows))
+
+
+if __name__ == "__main__":
+    main()
