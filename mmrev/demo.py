@@ -21,13 +21,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmrev.engine.errors import UserError
+from mmrev.engine.errors import UserError, nearest
 from mmrev.engine.storage import write_bytes
 
-WORK_DIR = Path("work_dirs/demo")
 SCENES = Path("data/scenes")
-# What decides the results. Results of other settings are not continued.
-SOURCES = ("configs/**/*demo*.py", "configs/**/*scenes*.py", "mmrev/datasets/*.py")
+CONFIGS = Path("configs/demo")
+# What decides the results of a backbone. Results of other settings are not continued.
+SOURCES = (
+    "configs/demo/{backbone}-demo_*.py",
+    "configs/_base_/backbones/{backbone}-demo.py",
+    "configs/_base_/*/*demo_*.py",
+    "configs/_base_/datasets/scenes_*.py",
+    "mmrev/datasets/*.py",
+)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -46,8 +52,21 @@ class Step:
     result: str
 
 
-def demo_steps(work_dir: Path = WORK_DIR) -> list[Step]:
+def backbones() -> list[str]:
+    """The backbones that have demo configs."""
+    ending = "-demo_crops.py"
+    names = [path.name.removesuffix(ending) for path in CONFIGS.glob(f"*{ending}")]
+    return sorted(names)
+
+
+def work_dir_of(backbone: str) -> Path:
+    """Where a backbone's results lie; the configs name this folder, too."""
+    return Path("work_dirs") / f"demo-{backbone}"
+
+
+def demo_steps(backbone: str = "revcol") -> list[Step]:
     """List the steps of the demo: pretrain, then train and test two models."""
+    work_dir = work_dir_of(backbone)
 
     def train(title: str, config: str, name: str, result: str) -> Step:
         folder = str(work_dir / name)
@@ -61,11 +80,11 @@ def demo_steps(work_dir: Path = WORK_DIR) -> list[Step]:
         command = ["tools/test.py", *files, *pictures]
         return Step(title, command, f"{name}/records/*.json")
 
-    detector = ("configs/demo/revcol-demo_dino-3scale_scenes.py", "dino")
-    segmentor = ("configs/demo/revcol-demo_mask2former_scenes.py", "mask2former")
-    crops = "configs/demo/revcol-demo_crops.py"
+    detector = (f"{CONFIGS}/{backbone}-demo_dino-3scale_scenes.py", "dino")
+    segmentor = (f"{CONFIGS}/{backbone}-demo_mask2former_scenes.py", "mask2former")
+    crops = f"{CONFIGS}/{backbone}-demo_crops.py"
     return [
-        train("pretrain RevCol on digit crops", crops, "crops", "iter_400.pth"),
+        train(f"pretrain {backbone} on digit crops", crops, "crops", "iter_400.pth"),
         train("train DINO", *detector, "epoch_4.pth"),
         test("test DINO", *detector, "epoch_4.pth"),
         train("train Mask2Former", *segmentor, "iter_1000.pth"),
@@ -73,27 +92,40 @@ def demo_steps(work_dir: Path = WORK_DIR) -> list[Step]:
     ]
 
 
-def run_demo() -> None:
+def run_demo(backbone: str = "revcol") -> None:
     """Run the demo in the current folder, the root of the repository.
 
+    Args:
+        backbone: one of `backbones`.
+
     Raises:
-        UserError: a step failed, or the folder is not the repository's.
+        UserError: a step failed, there is no such backbone, or the folder is not the
+            repository's.
     """
     if not Path("tools/train.py").is_file():
         raise UserError(
             f"demo: {Path.cwd()} is not mmrev's repository (it has no tools/train.py);"
             " run it there."
         )
-    seconds = run_steps(demo_steps(), WORK_DIR, settings_sha256(Path()))
-    table = ["tools/leaderboard.py", "list", str(WORK_DIR)]
+    if backbone not in backbones():
+        raise UserError(
+            f"demo: there are no demo configs of '{backbone}'; "
+            f"{nearest(backbone, backbones())}"
+        )
+    work_dir = work_dir_of(backbone)
+    settings = settings_sha256(Path(), backbone)
+    seconds = run_steps(demo_steps(backbone), work_dir, settings)
+    # Every demo run so far, so that backbones can be compared.
+    folders = sorted(map(str, work_dir.parent.glob("demo-*/")))
+    table = ["tools/leaderboard.py", "list", *folders]
     subprocess.run([sys.executable, *table], check=True)
     print(
         "\n".join(
             (
                 f"scenes       {SCENES}/",
-                f"checkpoints  {WORK_DIR}/*/*.pth",
-                f"predictions  {WORK_DIR}/*/predictions/",
-                f"records      {WORK_DIR}/*/records/",
+                f"checkpoints  {work_dir}/*/*.pth",
+                f"predictions  {work_dir}/*/predictions/",
+                f"records      {work_dir}/*/records/",
                 f"time         {sum(seconds.values()) / 60:.1f} min",
             )
         )
@@ -138,10 +170,11 @@ def run_steps(steps: Sequence[Step], work_dir: Path, settings: str) -> dict[str,
         lock.release()
 
 
-def settings_sha256(root: Path) -> str:
-    """Hash the files that decide the demo's results."""
+def settings_sha256(root: Path, backbone: str) -> str:
+    """Hash the files that decide the results of a backbone's demo."""
     digest = hashlib.sha256()
-    for path in sorted({path for glob in SOURCES for path in root.glob(glob)}):
+    globs = [glob.format(backbone=backbone) for glob in SOURCES]
+    for path in sorted({path for glob in globs for path in root.glob(glob)}):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -12,9 +12,18 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmrev.demo import WORK_DIR, Step, demo_steps, run_steps, settings_sha256
+from mmrev.demo import (
+    Step,
+    backbones,
+    demo_steps,
+    run_demo,
+    run_steps,
+    settings_sha256,
+    work_dir_of,
+)
 from mmrev.engine.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 LEAST_AP50 = 0.45
 LEAST_MIOU = 60.0
 APPEND = "import sys; open(sys.argv[1], 'a').write('x')"
@@ -89,7 +98,7 @@ def test_two_demos_never_work_at_once(work_dir):
 DRIVER = """
 import sys
 from pathlib import Path
-from mmrev.demo import WORK_DIR, Step, run_steps
+from mmrev.demo import Step, run_steps
 work_dir = Path(sys.argv[1])
 code = sys.argv[2]
 run_steps([Step("a", ["-c", code, str(work_dir)], "a")], work_dir, "1")
@@ -126,21 +135,33 @@ def alive(pid):
     return state != "Z"
 
 
-def test_the_settings_are_those_of_the_demo_alone(tmp_path):
-    config = tmp_path / "configs" / "demo" / "a_demo_b.py"
+def test_the_settings_are_those_of_one_demo_alone(tmp_path):
+    config = tmp_path / "configs" / "demo" / "a-demo_crops.py"
     config.parent.mkdir(parents=True)
     config.write_text("x = 1")
-    before = settings_sha256(tmp_path)
-    (tmp_path / "configs" / "other.py").write_text("x = 1")
-    assert settings_sha256(tmp_path) == before
+    before = settings_sha256(tmp_path, "a")
+    (config.parent / "b-demo_crops.py").write_text("x = 1")
+    assert settings_sha256(tmp_path, "a") == before
     config.write_text("x = 2")
-    assert settings_sha256(tmp_path) != before
+    assert settings_sha256(tmp_path, "a") != before
 
 
-def test_steps_fit_their_configs_and_each_other():
+def test_unknown_backbone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert "revcol" in backbones()
+    with pytest.raises(UserError, match="'revkol'; did you mean 'revcol'"):
+        run_demo("revkol")
+
+
+FAMILIES = sorted(p.name.split("-")[0] for p in ROOT.glob("configs/demo/*_crops.py"))
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_steps_fit_their_configs_and_each_other(backbone, monkeypatch):
     """Trainings end with what the demo waits for; inputs are earlier steps' results."""
+    monkeypatch.chdir(ROOT)
     results = []
-    for each in demo_steps():
+    for each in demo_steps(backbone):
         cfg = Config.fromfile(each.command[1])
         if each.command[0] == "tools/train.py":
             loop = cfg.train_cfg
@@ -153,23 +174,22 @@ def test_steps_fit_their_configs_and_each_other():
                 assert start.checkpoint in results
         else:
             assert each.command[2] in results
-        results.append(str(WORK_DIR / each.result))
+        results.append(str(work_dir_of(backbone) / each.result))
 
 
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path):
     """The README's numbers, with a margin for other processors' rounding."""
-    root = Path(__file__).parents[1]
     for name in ("tools", "configs"):
-        (tmp_path / name).symlink_to(root / name)
+        (tmp_path / name).symlink_to(ROOT / name)
     subprocess.run(
         [sys.executable, "tools/demo.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
     )
     metrics = {}
-    for path in tmp_path.glob("work_dirs/demo/*/records/*.json"):
+    for path in tmp_path.glob("work_dirs/demo-revcol/*/records/*.json"):
         metrics |= json.loads(path.read_text())["metrics"]
     assert metrics["coco/bbox_mAP_50"] >= LEAST_AP50
     assert metrics["mIoU"] >= LEAST_MIOU

@@ -9,8 +9,9 @@ from mmrev.engine.errors import one_line_errors
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Run what is left of the demo."""
-    ArgumentParser(description=__doc__).parse_args(argv)
-    run_demo()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="revcol", help="see configs/demo/")
+    run_demo(parser.parse_args(argv).backbone)
 
 
 if __name__ == "__main__":

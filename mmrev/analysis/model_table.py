@@ -127,19 +127,23 @@ def agrees(row: Published, counted: Count) -> bool:
 
 
 def model_table(rows: Sequence[Published]) -> Table:
-    """The table, to be printed by rich."""
-    table = Table(title="Backbones: counted from code, beside the published figures")
-    for name in ("model", "pixels", "params M", "published", "GMACs", "published"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    table.add_column("source", overflow="fold")
+    """The table, to be printed by rich; rows that differ are red."""
+    table = Table(
+        title="Backbones: counted from code, beside the published figures",
+        caption_justify="left",
+    )
+    table.add_column("model")
+    for name in ("pixels", "params M", "published", "GMACs", "published", "source"):
+        table.add_column(name, justify="right")
+    table.add_column("counted with it")
+    sources = list(dict.fromkeys(row.source for row in rows))
+    table.caption = "\n".join(f"{i}: {text}" for i, text in enumerate(sources, 1))
     family = None
     for row in rows:
         if family not in (None, row.config["type"]):
             table.add_section()
         family = row.config["type"]
         counted = count(row)
-        with_head = " with classifier" if row.classifier else ""
-        mark = "" if agrees(row, counted) else " [red]differs[/red]"
         table.add_row(
             row.model,
             str(row.image_size),
@@ -147,6 +151,8 @@ def model_table(rows: Sequence[Published]) -> Table:
             row.params or "-",
             f"{counted.flops / 1e9:.2f}",
             row.flops or "-",
-            f"{row.source}{with_head}{mark}",
+            str(sources.index(row.source) + 1),
+            "classifier" if row.classifier else "",
+            style="" if agrees(row, counted) else "red",
         )
     return table

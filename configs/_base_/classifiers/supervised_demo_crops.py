@@ -1,56 +1,10 @@
 """A classifier of digit crops with intermediate supervision, for two CPU cores."""
 
-_base_ = [
-    "mmpretrain::_base_/default_runtime.py",
-    "../datasets/scenes_crops.py",
-    "../default_runtime.py",
-]
+_base_ = ["./demo_crops.py"]
 
-num_classes = 10
-data_preprocessor = dict(
-    num_classes=num_classes,
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=True,
-)
 model = dict(
+    _delete_=True,
     type="mmrev.IntermediateSupervision",
-    num_classes=num_classes,
-    model=dict(
-        type="ImageClassifier",
-        neck=dict(type="GlobalAveragePooling"),
-        head=dict(
-            type="LinearClsHead",
-            num_classes=num_classes,
-            loss=dict(type="CrossEntropyLoss"),
-        ),
-    ),
+    model=_base_.model,
+    num_classes=_base_.num_classes,
 )
-
-max_iters = 400
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
-val_cfg = {}
-test_cfg = {}
-optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=5.0),
-    constructor="mmrev.LayerDecayOptimWrapperConstructor",
-    paramwise_cfg=dict(decay_rate=1.0),
-)
-warmup = 20
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=warmup),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=warmup,
-        end=max_iters,
-        T_max=max_iters - warmup,
-    ),
-]
-log_processor = dict(by_epoch=False)
-default_hooks = dict(
-    logger=dict(interval=25, log_metric_by_epoch=False),
-    checkpoint=dict(**_base_.checkpointing, by_epoch=False, interval=50),
-)
-randomness = dict(seed=0)
