@@ -8,12 +8,12 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmrev.checkpoints import revcol
+from mmrev.checkpoints import nfnet, revcol
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
 from mmrev.registry import MODELS
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*revcol.LAYOUTS,)}
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*revcol.LAYOUTS, *nfnet.LAYOUTS)}
 
 # Where checkpoints keep their weights, in the order of preference.
 WRAPPERS = ("state_dict", "model", "state_dict_ema")

@@ -1,0 +1,295 @@
+"""NFNet: residual networks without normalisation of activations.
+
+Paper: High-Performance Large-Scale Image Recognition Without Normalization,
+arXiv 2102.06171.
+References: google-deepmind/deepmind-research @f5de0ed, nfnets/ (JAX), Apache-2.0;
+timm 1.0.31, models/nfnet.py (dm_nfnet_*), Apache-2.0. Written anew; same parameters and
+values, those of one of the two by `flavour`.
+Deviations: the constants that scale activations are multiplied into the kernels behind
+them; a gain is (C,), in timm (C, 1, 1, 1); the final convolution belongs to the
+classifier, `mmrev.NFNetPooling`; the + variants have DeepMind's stem, which timm's code
+would widen.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmrev.models.backbones.base import (
+    StagedBackbone,
+    drop_path_rates,
+    resolve_arch,
+)
+from mmrev.models.layers import WSConv2d
+from mmrev.registry import MODELS
+
+# Of a standard normal variable's GELU, 1 / its standard deviation.
+GELU_GAMMA = 1.7015043497085571
+ALPHA = 0.2
+STEM_CHANNELS = (16, 32, 64)
+GROUP_WIDTH = 128
+DEPTHS = (1, 2, 6, 3)
+
+ARCHITECTURES = {
+    f"F{size}{plus}": {
+        "channels": [384, 768, 2048, 2048] if plus else [256, 512, 1536, 1536],
+        "depths": [depth * (size + 1) for depth in DEPTHS],
+    }
+    for plus in ("", "+")
+    for size in range(8)
+}
+
+
+def gelu(flavour: str) -> nn.GELU:
+    """The activation, without its factor `GELU_GAMMA`."""
+    return nn.GELU(approximate="tanh" if flavour == "deepmind" else "none")
+
+
+class SqueezeExcite(nn.Module):
+    """Gates from the channels' averages (arXiv 1709.01507).
+
+    Args:
+        channels: C; the hidden layer has half of them.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // 2)
+        self.fc2 = nn.Linear(channels // 2, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 1, 1), in (0, 1)."""
+        x = self.fc1(x.mean((2, 3))).relu()
+        return self.fc2(x).sigmoid()[:, :, None, None]
+
+
+class NFBlock(nn.Module):
+    """Pre-activation bottleneck with two grouped convolutions (figure 4 of the paper).
+
+    Args:
+        in_channels: C_in.
+        channels: C.
+        stride: 1 or 2.
+        variance: expected of the input; the activations are divided by its root.
+        group_width: channels of a group.
+        drop_path_rate: probability of leaving out the branch of a sample.
+        skip_gain_init_value: initial value of the branch's learnt factor.
+        flavour: 'deepmind' or 'timm'.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        variance: float,
+        group_width: int,
+        drop_path_rate: float,
+        skip_gain_init_value: float,
+        flavour: str,
+    ):
+        super().__init__()
+        width = channels // 2 // group_width * group_width
+        first = dict(flavour=flavour, input_scale=GELU_GAMMA * variance**-0.5)
+        other = dict(flavour=flavour, input_scale=GELU_GAMMA)
+        grouped = dict(other, groups=width // group_width)
+        self.stride = stride
+        if stride > 1 or in_channels != channels:
+            self.shortcut = WSConv2d(in_channels, channels, **first)
+        self.act = gelu(flavour)
+        self.conv1 = WSConv2d(in_channels, width, **first)
+        self.conv2 = WSConv2d(width, width, 3, stride, **grouped)
+        self.conv3 = WSConv2d(width, width, 3, **grouped)
+        self.conv4 = WSConv2d(width, channels, **other)
+        self.se = SqueezeExcite(channels)
+        self.skip_gain = nn.Parameter(torch.tensor(float(skip_gain_init_value)))
+        self.drop_path_rate = drop_path_rate
+        self.rescale = flavour == "timm"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
+        branch, shortcut = self.act(x), x
+        if hasattr(self, "shortcut"):
+            shortcut = branch
+            if self.stride > 1:
+                shortcut = F.avg_pool2d(
+                    shortcut, 2, ceil_mode=True, count_include_pad=False
+                )
+            shortcut = self.shortcut(shortcut)
+        branch = self.conv1(branch)
+        branch = self.conv2(self.act(branch))
+        branch = self.conv3(self.act(branch))
+        branch = self.conv4(self.act(branch))
+        # All factors of the branch at once: 2 makes up for a gate of 1/2.
+        gate = self.drop(self.se(branch)) * (2 * ALPHA * self.skip_gain)
+        return torch.addcmul(shortcut, branch, gate)
+
+    def drop(self, gate: Tensor) -> Tensor:
+        """Stochastic depth, on the gates (N, C, 1, 1)."""
+        if not (self.training and self.drop_path_rate):
+            return gate
+        kept = 1 - self.drop_path_rate
+        mask = gate.new_empty(len(gate), 1, 1, 1).bernoulli_(kept)
+        return gate * (mask / kept if self.rescale else mask)
+
+
+@MODELS.register_module()
+class NFNet(StagedBackbone):
+    """Normalizer-free network with levels at strides 4, 8, 16 and 32.
+
+    A level is what its stage's last block gives, before any activation; its variance
+    grows by ``0.04`` a block where the branches are of full strength.
+
+    Args:
+        arch: 'F0' to 'F7', 'F0+' to 'F7+', or a dict with ``channels`` (4 numbers),
+            ``depths`` (blocks a stage, 4 numbers) and, optionally, ``group_width``
+            (channels of a group of the 3x3 convolutions, 128; at most half of the
+            channels).
+        flavour: 'deepmind': GELU by tanh, variances of kernels floored at 1e-4,
+            stochastic depth from 0 to ``drop_path_rate * (n - 1) / n`` without
+            rescaling. 'timm': exact GELU, 1e-5 added to the variances, stochastic depth
+            to `drop_path_rate` with rescaling.
+        in_channels: channels of the image.
+        drop_path_rate: largest stochastic depth rate; the paper's is 0.25.
+        skip_gain_init_value: initial factor of the branches; 0 starts as the identity.
+        out_indices: levels to return.
+        out_norm: 'layer_norm' normalises every returned level; None as in the paper.
+        frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
+            stages.
+        memory: 'store' or 'recompute', see `StagedBackbone`.
+        with_cp: True is ``memory='recompute'``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``; timm's dm_nfnet_* files
+            load as they are.
+
+    Raises:
+        ValueError: on a setting that does not exist.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "F0",
+        flavour: str = "deepmind",
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        skip_gain_init_value: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: str | None = None,
+        frozen_stages: int = -1,
+        memory: str = "store",
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        settings = _settings_of(arch)
+        super().__init__(
+            channels=settings["channels"],
+            out_indices=out_indices,
+            out_norm=out_norm,
+            frozen_stages=frozen_stages,
+            num_stages=len(settings["channels"]),
+            memory=memory,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        if flavour not in ("deepmind", "timm"):
+            raise ValueError(
+                f"NFNet: flavour must be 'deepmind' or 'timm', got {flavour!r}."
+            )
+        self.flavour = flavour
+        self.depths = list(settings["depths"])
+        self.skip_gain_init_value = skip_gain_init_value
+
+        width = self.channels[0] // 2
+        self.stem = _stem(in_channels, width, flavour)
+        if flavour == "deepmind":
+            drop_path_rate *= 1 - 1 / sum(self.depths)
+        stages, variance = [], 1.0
+        for index, rates in enumerate(drop_path_rates(drop_path_rate, self.depths)):
+            blocks = []
+            for rate in rates:
+                blocks.append(
+                    NFBlock(
+                        width,
+                        self.channels[index],
+                        stride=2 if index and not blocks else 1,
+                        variance=variance,
+                        group_width=settings["group_width"],
+                        drop_path_rate=rate,
+                        skip_gain_init_value=skip_gain_init_value,
+                        flavour=flavour,
+                    )
+                )
+                width = self.channels[index]
+                # A stage's first block starts anew: its shortcut is normalised.
+                variance = 1.0 + ALPHA**2 * len(blocks)
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self._freeze()
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Layer id of a parameter, for layer-wise learning rate decay.
+
+        The stem is 0, then every block is a layer.
+
+        Args:
+            param_name: the parameter's full name.
+            prefix: what precedes the backbone's own names, as 'backbone.'.
+
+        Returns:
+            The id, and the number of ids (the last one is the head's).
+        """
+        num_layers = sum(self.depths) + 2
+        parts = param_name.removeprefix(prefix).split(".")
+        if not param_name.startswith(prefix) or parts[0] not in ("stem", "stages"):
+            return num_layers - 1, num_layers
+        if parts[0] == "stem":
+            return 0, num_layers
+        stage, block = int(parts[1]), int(parts[2])
+        return 1 + sum(self.depths[:stage]) + block, num_layers
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                nn.init.zeros_(module.bias)
+            if isinstance(module, WSConv2d):
+                nn.init.ones_(module.gain)
+            if isinstance(module, NFBlock):
+                nn.init.constant_(module.skip_gain, self.skip_gain_init_value)
+
+
+def _stem(in_channels: int, width: int, flavour: str) -> nn.Sequential:
+    """Four 3x3 convolutions, of which the first and the last halve the size."""
+    settings = dict(flavour=flavour, input_scale=GELU_GAMMA)
+    one, two, three = STEM_CHANNELS
+    return nn.Sequential(
+        WSConv2d(in_channels, one, 3, 2, flavour=flavour),
+        gelu(flavour),
+        WSConv2d(one, two, 3, **settings),
+        gelu(flavour),
+        WSConv2d(two, three, 3, **settings),
+        gelu(flavour),
+        WSConv2d(three, width, 3, 2, **settings),
+    )
+
+
+def _settings_of(arch: str | dict) -> dict:
+    arch = resolve_arch(
+        "NFNet", arch, ARCHITECTURES, ("channels", "depths"), ("group_width",)
+    )
+    arch = {"group_width": GROUP_WIDTH, **arch}
+    for key in ("channels", "depths"):
+        values = arch[key]
+        if len(values) != 4 or min(values) < 1:
+            raise ValueError(
+                f"NFNet: arch {key} must be 4 numbers >= 1, got {values}."
+            )
+    if min(arch["channels"]) < 2 * arch["group_width"]:
+        raise ValueError(
+            "NFNet: arch channels must be at least twice group_width "
+            f"({arch['group_width']}), got {arch['channels']}; set a smaller "
+            "group_width."
+        )
+    return arch

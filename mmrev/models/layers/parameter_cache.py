@@ -1,0 +1,61 @@
+"""Values that follow from parameters alone, computed once while these stay the same."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class ParameterCache:
+    """Keeps what is computed from parameters until one of them changes.
+
+    A change is seen by the parameter's version, address, dtype and device: optimizer
+    steps, ``load_state_dict``, conversions, replaced parameters. Only writing through
+    ``parameter.data`` (mmengine's EMAHook swaps weights so) leaves no trace; the owner
+    therefore clears the cache whenever its mode is set, as every loop does between such
+    a swap and the next image.
+
+    Nothing is kept where a gradient may reach the parameters. A copy or pickle of the
+    owner gets an empty cache.
+    """
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the value."""
+        self._key = self._value = self._sources = None
+
+    def get(
+        self, parameters: Sequence[Tensor], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """The value, computed if it is not known.
+
+        Args:
+            parameters: all that the value depends on.
+            compute: computes it.
+
+        Returns:
+            The value; without a graph if no parameter needs one.
+        """
+        if (
+            torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        ) or torch.compiler.is_compiling():
+            return compute()
+        if any(p.is_inference() for p in parameters):  # these count no versions
+            return compute()
+        key = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
+        if key != self._key:
+            # A tensor of inference mode could not be used for training later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._value = compute()
+            self._key = key
+            # Kept alive, or another tensor could take an address.
+            self._sources = [p.detach() for p in parameters]
+        return self._value
+
+    def __deepcopy__(self, memo: dict) -> "ParameterCache":
+        return ParameterCache()
+
+    def __reduce__(self) -> tuple:
+        return ParameterCache, ()

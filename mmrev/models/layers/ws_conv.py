@@ -1,0 +1,126 @@
+"""Convolution with scaled weight standardisation.
+
+Papers: arXiv 2101.08692 (section 4), arXiv 2102.06171.
+Reference: google-deepmind/deepmind-research @f5de0ed, nfnets/base.py, Apache-2.0.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mmrev.models.layers.parameter_cache import ParameterCache
+
+# deepmind: rsqrt(max(var * fan_in, FLOOR)); timm: rsqrt((var + EPS) * fan_in).
+FLOOR = 1e-4
+EPS = 1e-5
+FLAVOURS = ("deepmind", "timm")
+
+
+class _Standardize(torch.autograd.Function):
+    """Rows of mean 0 and variance 1 / fan_in, times a gain.
+
+    torch's layer norm, which is fused, and its gradient with the gain's. Composed of
+    torch's own functions, autograd would keep a second copy of every weight.
+    """
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, gain: Tensor, flavour: str) -> Tensor:
+        rows = weight.flatten(1)
+        fan_in = rows.shape[1]
+        # The small one only keeps constant rows from dividing by zero.
+        eps = EPS if flavour == "timm" else 1e-12
+        result, mean, rstd = torch.native_layer_norm(rows, (fan_in,), None, None, eps)
+        scale = torch.full_like(rstd, fan_in**-0.5)
+        if flavour == "deepmind":
+            scale = torch.minimum(scale, FLOOR**-0.5 / rstd)
+        ctx.save_for_backward(weight, gain, mean, rstd, scale)
+        result = result * (scale * gain[:, None]).to(result.dtype)
+        return result.view_as(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, gain, mean, rstd, scale = ctx.saved_tensors
+        rows, gradient = weight.flatten(1), gradient.flatten(1)
+        fan_in = rows.shape[1]
+        average = gradient.mean(1, keepdim=True)
+        along = torch.linalg.vecdot(gradient, rows)[:, None] / fan_in - average * mean
+        along = along * rstd  # mean of the gradient times the normalised row
+        to_gain = (fan_in * along * scale).flatten()
+        factor = scale * gain[:, None] * rstd
+        # Below the floor a row is scaled by a constant: nothing is projected out.
+        along = along * (scale >= fan_in**-0.5)
+        slope = -factor * along * rstd
+        shift = -factor * average - slope * mean
+        to_weight = torch.addcmul(torch.addcmul(shift, gradient, factor), rows, slope)
+        return to_weight.view_as(weight), to_gain, None
+
+
+class WSConv2d(nn.Conv2d):
+    """Convolution whose kernels are standardised, with a gain, and SAME padding.
+
+    The padding is TensorFlow's: the output has ceil(size / stride) pixels, and an odd
+    pixel of padding goes to the right and bottom. While gradients are off or the
+    parameters frozen, and the module is not training, the standardised kernels are
+    kept; they take as much memory again as the weights.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        kernel_size: k, odd.
+        stride: of the convolution.
+        groups: of the convolution.
+        input_scale: a constant that the input is to be multiplied with.
+        flavour: 'deepmind' or 'timm', how small variances are kept from zero.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        input_scale: float = 1.0,
+        flavour: str = "deepmind",
+    ):
+        padding = kernel_size // 2 if stride == 1 else 0
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, groups=groups
+        )
+        self.gain = nn.Parameter(torch.ones(out_channels))
+        self.input_scale = input_scale
+        self.flavour = flavour
+        self._cache = ParameterCache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        if self.training:
+            weight = self.standardized_weight()
+        else:
+            parameters = (self.weight, self.gain)
+            weight = self._cache.get(parameters, self.standardized_weight)
+        if self.stride[0] > 1:
+            height, width = (self._padding(size) for size in x.shape[-2:])
+            x = F.pad(x, (*width, *height))
+        return self._conv_forward(x, weight, self.bias)
+
+    def standardized_weight(self) -> Tensor:
+        """The kernels that are applied, (C_out, C_in / groups, k, k)."""
+        gain = self.gain * self.input_scale
+        return _Standardize.apply(self.weight, gain, self.flavour)
+
+    def train(self, mode: bool = True) -> "WSConv2d":
+        """Set the mode, forget kept kernels; return self."""
+        self._cache.clear()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._cache.clear()
+        return super()._apply(*args, **kwargs)
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
