@@ -118,7 +118,7 @@ class StagedBackbone(Backbone):
 
     Args:
         memory: 'store' keeps what the backward pass needs; 'recompute' keeps the input
-            of every block and runs the block again.
+            of the stem and of every block, and runs these again.
         with_cp: True is ``memory='recompute'``.
         **settings: of `Backbone`.
 
@@ -157,7 +157,7 @@ class StagedBackbone(Backbone):
         Returns:
             (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
         """
-        x = self.stem(x)
+        x = self.run(self.stem, x)
         levels = {}
         for index, stage in enumerate(self.stages[: max(self.out_indices) + 1]):
             for block in stage:
@@ -165,6 +165,27 @@ class StagedBackbone(Backbone):
             if index in self.out_indices:
                 levels[index] = self.level(index, x)
         return self.select(levels)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Layer id of a parameter, for layer-wise learning rate decay.
+
+        The stem is 0, a block its index among all blocks + 1.
+
+        Args:
+            param_name: the parameter's full name.
+            prefix: what precedes the backbone's own names, as 'backbone.'.
+
+        Returns:
+            The id, and the number of ids (the last one is the head's).
+        """
+        depths = [len(stage) for stage in self.stages]
+        num_layers = sum(depths) + 2
+        parts = param_name.removeprefix(prefix).split(".")
+        if not param_name.startswith(prefix) or parts[0] not in ("stem", "stages"):
+            return num_layers - 1, num_layers
+        if parts[0] == "stem":
+            return 0, num_layers
+        return sum(depths[: int(parts[1])]) + int(parts[2]) + 1, num_layers
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

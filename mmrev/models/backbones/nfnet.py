@@ -227,27 +227,6 @@ class NFNet(StagedBackbone):
         self.stages = nn.ModuleList(stages)
         self._freeze()
 
-    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """Layer id of a parameter, for layer-wise learning rate decay.
-
-        The stem is 0, then every block is a layer.
-
-        Args:
-            param_name: the parameter's full name.
-            prefix: what precedes the backbone's own names, as 'backbone.'.
-
-        Returns:
-            The id, and the number of ids (the last one is the head's).
-        """
-        num_layers = sum(self.depths) + 2
-        parts = param_name.removeprefix(prefix).split(".")
-        if not param_name.startswith(prefix) or parts[0] not in ("stem", "stages"):
-            return num_layers - 1, num_layers
-        if parts[0] == "stem":
-            return 0, num_layers
-        stage, block = int(parts[1]), int(parts[2])
-        return 1 + sum(self.depths[:stage]) + block, num_layers
-
     @torch.no_grad()
     def _init_weights(self) -> None:
         for module in self.modules():
@@ -283,9 +262,7 @@ def _settings_of(arch: str | dict) -> dict:
     for key in ("channels", "depths"):
         values = arch[key]
         if len(values) != 4 or min(values) < 1:
-            raise ValueError(
-                f"NFNet: arch {key} must be 4 numbers >= 1, got {values}."
-            )
+            raise ValueError(f"NFNet: arch {key} must be 4 numbers >= 1, got {values}.")
     if min(arch["channels"]) < 2 * arch["group_width"]:
         raise ValueError(
             "NFNet: arch channels must be at least twice group_width "

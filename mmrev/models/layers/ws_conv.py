@@ -29,7 +29,7 @@ class _Standardize(torch.autograd.Function):
         rows = weight.flatten(1)
         fan_in = rows.shape[1]
         # The small one only keeps constant rows from dividing by zero.
-        eps = EPS if flavour == "timm" else 1e-12
+        eps = EPS if flavour == "timm" else 1e-30
         result, mean, rstd = torch.native_layer_norm(rows, (fan_in,), None, None, eps)
         scale = torch.full_like(rstd, fan_in**-0.5)
         if flavour == "deepmind":
