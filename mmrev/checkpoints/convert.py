@@ -8,15 +8,23 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmrev.checkpoints import nfnet, revcol
+from mmrev.checkpoints import nfnet, reducenet, revcol, vanillanet
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
 from mmrev.registry import MODELS
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*revcol.LAYOUTS, *nfnet.LAYOUTS)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        *revcol.LAYOUTS,
+        *nfnet.LAYOUTS,
+        *vanillanet.LAYOUTS,
+        *reducenet.LAYOUTS,
+    )
+}
 
 # Where checkpoints keep their weights, in the order of preference.
-WRAPPERS = ("state_dict", "model", "state_dict_ema")
+WRAPPERS = ("model_ema", "state_dict", "model", "state_dict_ema")
 BACKBONE_PREFIX = "backbone."
 # What a whole model's checkpoint holds for its training alone; a plain model does not
 # miss it.

@@ -24,7 +24,7 @@ from mmrev.models.backbones.base import (
     init_trunc_normal,
     resolve_arch,
 )
-from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d
+from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
 from mmrev.registry import MODELS
 from mmrev.reversible import ColumnEngine, run_columns
 
@@ -109,7 +109,7 @@ class Level(nn.Module):
         Returns:
             (N, C[l], H, W).
         """
-        x = self.down(_pad_to(below, 2)) if hasattr(self, "down") else below
+        x = self.down(pad_to_multiple(below, 2)) if hasattr(self, "down") else below
         height, width = x.shape[-2:]
         for up, scale, source in zip(self.ups, self.scales, above, strict=True):
             coarse = up(source.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -250,7 +250,7 @@ class RevCol(Backbone):
         Returns:
             (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
         """
-        x = self.stem(_pad_to(x, STEM_STRIDE))
+        x = self.stem(pad_to_multiple(x, STEM_STRIDE))
         frozen = max(self.frozen_stages, 0)
         states, tapped = None, {}
         if frozen:
@@ -335,13 +335,6 @@ class RevCol(Backbone):
             if missing > 0 and missing % 2 == 0:
                 state_dict[key] = F.pad(state_dict[key], [missing // 2] * 4)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _pad_to(x: Tensor, multiple: int) -> Tensor:
-    """Pad H and W with zeros at the end, to the next multiple."""
-    height, width = x.shape[-2:]
-    pad = (0, -width % multiple, 0, -height % multiple)
-    return F.pad(x, pad) if any(pad) else x
 
 
 def _settings_of(arch: str | dict) -> dict:
