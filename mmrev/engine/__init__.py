@@ -4,6 +4,7 @@ from .amp import BFloat16OptimWrapper
 from .checkpoint import AtomicCheckpointHook, StrictCheckpointHook
 from .draw import DrawPredictionsHook
 from .errors import UserError, one_line_errors
+from .fade import FadeHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import IterationSeedHook, seed_worker
 from .record import RecordHook
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointHook",
     "BFloat16OptimWrapper",
     "DrawPredictionsHook",
+    "FadeHook",
     "IterationSeedHook",
     "LayerDecayOptimWrapperConstructor",
     "RecordHook",
