@@ -23,6 +23,7 @@ __all__ = [
     "AtomicCheckpointHook",
     "StrictCheckpointHook",
     "find_resumable",
+    "load_strictly",
     "read_checkpoint",
     "read_resumable",
     "use_safe_loading",
@@ -175,13 +176,30 @@ class StrictCheckpointHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        weights = checkpoint.get("state_dict", checkpoint)
-        if differences := _differences(model, weights):
-            raise UserError(
-                f"checkpoint {runner._load_from} does not fit the model of "
-                f"{runner.cfg.filename}: {'; '.join(differences)}. Use the config it "
-                "was trained with."
-            )
+        load_strictly(model, checkpoint, runner._load_from, runner.cfg.filename)
+
+
+def load_strictly(
+    model: nn.Module, checkpoint: dict, path: str | Path, config: str | Path
+) -> None:
+    """Load the weights of a run's checkpoint, if they fit exactly.
+
+    Args:
+        model: Receives the weights.
+        checkpoint: As read.
+        path: Where it was read from, for the message.
+        config: The model's, likewise.
+
+    Raises:
+        UserError: Names the first keys that are missing, unexpected, or of another
+            shape, and how many there are.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if differences := _differences(model, weights):
+        raise UserError(
+            f"checkpoint {path} does not fit the model of {config}: "
+            f"{'; '.join(differences)}. Use the config it was trained with."
+        )
 
 
 def _differences(model: nn.Module, weights: dict) -> list[str]:

@@ -65,6 +65,19 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def train(project) -> Callable[..., None]:
+    """Train for several tests at once: ``train(config, "--work-dir", folder)``."""
+
+    def call(*argv: str | Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(project)
+            forget_earlier_runs()
+            main_of("train")([str(argument) for argument in argv])
+
+    return call
+
+
 @pytest.fixture(autouse=True)
 def inside(project, monkeypatch):
     monkeypatch.chdir(project)

@@ -1,0 +1,24 @@
+"""Fuse a trained VanillaNet or ReduceNet, in any model; write checkpoint and config."""
+
+from argparse import ArgumentParser
+
+from rich.console import Console
+
+from mmrev.engine.deploy import deploy
+from mmrev.engine.errors import one_line_errors
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse, deploy and report."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="that the checkpoint was trained with")
+    parser.add_argument("checkpoint")
+    parser.add_argument("out", help=".pth to write; the config is written beside it")
+    parser.add_argument("--size", type=int, default=224, help="of the test image")
+    args = parser.parse_args(argv)
+    Console().print(deploy(args).table())
+
+
+if __name__ == "__main__":
+    main()
