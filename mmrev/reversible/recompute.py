@@ -82,8 +82,8 @@ def _refuse(_: None) -> Tensor:
     )
 
 
-def recompute(module: nn.Module, *inputs: Tensor):
-    """Call ``module(*inputs)``, keeping only the inputs for the backward pass.
+def recompute(module: nn.Module, *inputs: Tensor, **settings):
+    """Call a module, keeping only its inputs for the backward pass.
 
     Random numbers, autocast and buffers (BatchNorm statistics) are as in one ordinary
     call; gradients equal those of plain autograd. A call within a call keeps its own
@@ -92,6 +92,7 @@ def recompute(module: nn.Module, *inputs: Tensor):
     Args:
         module: what to call.
         *inputs: its inputs.
+        **settings: arguments that no gradient goes to.
 
     Returns:
         What the module returns.
@@ -101,7 +102,7 @@ def recompute(module: nn.Module, *inputs: Tensor):
             the module does not do the same again.
     """
     if not torch.is_grad_enabled():
-        return module(*inputs)
+        return module(*inputs, **settings)
     device = inputs[0].device
     kept = [(i.detach(), i.requires_grad, i._version) for i in inputs]
     random, autocast = RandomState(device), AutocastState.current(device)
@@ -113,9 +114,12 @@ def recompute(module: nn.Module, *inputs: Tensor):
                 "the backward pass needed it; change a copy."
             )
         with random.replayed(), autocast(), frozen_buffers(module):
-            module(*(tensor.detach().requires_grad_(need) for tensor, need, _ in kept))
+            module(
+                *(tensor.detach().requires_grad_(need) for tensor, need, _ in kept),
+                **settings,
+            )
 
     with Dropped(rerun).keeping():
-        result = module(*inputs)
+        result = module(*inputs, **settings)
     random.forget_if_unused()
     return result

@@ -1,0 +1,745 @@
+"""Swin-V2: shifted windows, post-norm, cosine attention, log-spaced position bias.
+
+Paper: Swin Transformer V2: Scaling Up Capacity and Resolution, arXiv 2111.09883.
+Reference: microsoft/Swin-Transformer @f82860b, MIT (models/swin_transformer_v2.py);
+the norms of H and G, which it lacks, and their numbers of heads: open-mmlab/mmpretrain,
+Apache-2.0. Written anew; same parameters and values.
+Deviations: any input size (maps are padded at the right and bottom, then rolled); a map
+that is not larger than the window shrinks the window axis by axis, where the reference
+takes the shorter side for both (`small_maps='pad'` is mmpretrain's
+``pad_small_map=True``); normalisation, logits and softmax in fp32 under autocast, too;
+an exactly zero query or key, as of padding, gets no gradient (the reference's is 1e12
+times the others', infinite in fp16); patches are merged at the start of a stage;
+normalised levels, `out_norm`, have one norm each.
+"""
+
+import logging
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mmrev.models.backbones.base import (
+    StagedBackbone,
+    drop_path_rates,
+    init_trunc_normal,
+    resolve_arch,
+)
+from mmrev.models.layers.linear import Linear, linear
+from mmrev.models.layers.padding import pad_to_multiple
+from mmrev.models.layers.parameter_cache import ParameterCache
+from mmrev.registry import MODELS
+from mmrev.reversible import recompute
+
+NUM_STAGES = 4
+PATCH_SIZE = 4
+CPB_HIDDEN = 512
+MAX_LOGIT_SCALE = math.log(100)
+# As the reference's: a pair of tokens that only the roll has made neighbours.
+APART = -100.0
+
+
+def _arch(embed_dims: int, depths: list[int], heads: int, extra_norm: int = 0) -> dict:
+    return {
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "num_heads": [heads * 2**index for index in range(NUM_STAGES)],
+        "extra_norm_every_n_blocks": extra_norm,
+    }
+
+
+ARCHITECTURES = {
+    "tiny": _arch(96, [2, 2, 6, 2], 3),
+    "small": _arch(96, [2, 2, 18, 2], 3),
+    "base": _arch(128, [2, 2, 18, 2], 4),
+    "large": _arch(192, [2, 2, 18, 2], 6),
+    "huge": _arch(352, [2, 2, 18, 2], 8, extra_norm=6),
+    "giant": _arch(512, [2, 2, 42, 4], 16, extra_norm=6),
+}
+
+
+class Pattern(NamedTuple):
+    """How the rows or columns of a window belong together.
+
+    Attributes:
+        wrapped: whether the roll brought a position here from the map's other end.
+        hidden: whether it is padding that no real query may see.
+    """
+
+    wrapped: tuple[bool, ...]
+    hidden: tuple[bool, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all positions are alike."""
+        return len(set(self.wrapped)) == len(set(self.hidden)) == 1
+
+
+class Plan(NamedTuple):
+    """Where the tokens of a padded map go.
+
+    Attributes:
+        order: source of each token in windows; windows with the same mask are
+            neighbours.
+        inverse: of `order`.
+        groups: for each mask, the windows from the one before up to a stop, and the
+            mask, (N, N), or None.
+    """
+
+    order: Tensor
+    inverse: Tensor
+    groups: tuple[tuple[int, Tensor | None], ...]
+
+
+def _patterns(length: int, window: int, shift: int, hide: bool) -> list[Pattern]:
+    """The patterns of the windows along an axis of a map that is padded, then rolled.
+
+    Args:
+        length: of the axis before padding.
+        window: of the windows.
+        shift: positions that the map is rolled towards its start.
+        hide: whether padding is hidden.
+    """
+    padded = length + -length % window
+    return [
+        Pattern(
+            tuple(p >= padded - shift for p in range(start, start + window)),
+            tuple(
+                hide and (p + shift) % padded >= length
+                for p in range(start, start + window)
+            ),
+        )
+        for start in range(0, padded, window)
+    ]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _mask(rows: Pattern, columns: Pattern, device: torch.device) -> Tensor | None:
+    """What is added to a window's logits: (N, N) of queries and keys, or None."""
+    if rows.is_plain and columns.is_plain:
+        return None
+    region, hidden = (
+        (2 * row[:, None] + column).flatten()
+        for row, column in zip(
+            torch.tensor(rows, device=device),
+            torch.tensor(columns, device=device),
+            strict=True,
+        )
+    )
+    hidden = hidden > 0
+    mask = torch.where(region[:, None] == region, 0.0, APART)
+    return mask.masked_fill(~hidden[:, None] & hidden, -math.inf)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _plan(
+    batch: int,
+    size: tuple[int, int],
+    window: tuple[int, int],
+    shift: tuple[int, int],
+    hide: bool,
+    device: torch.device,
+) -> Plan:
+    """Plan the attention of a map; see `_patterns` for the arguments."""
+    rows, columns = (
+        [(key, len(list(run))) for key, run in groupby(_patterns(*axis, hide))]
+        for axis in zip(size, window, shift, strict=True)
+    )
+    padded = [sum(n for _, n in axis) for axis in (rows, columns)]
+    shape = [n * w for n, w in zip(padded, window, strict=True)]
+    tokens = torch.arange(batch * math.prod(shape), device=device)
+    tokens = tokens.view(batch, *shape).roll([-s for s in shift], (1, 2))
+    tokens = tokens.view(batch, padded[0], window[0], padded[1], window[1])
+    tokens = tokens.permute(1, 3, 0, 2, 4)
+    order, groups, stop = [], [], 0
+    for (row, count), band in zip(
+        rows, tokens.split([n for _, n in rows]), strict=True
+    ):
+        for (column, width), part in zip(
+            columns, band.split([n for _, n in columns], 1), strict=True
+        ):
+            order.append(part.flatten())
+            stop += batch * count * width
+            groups.append((stop, _mask(row, column, device)))
+    order = torch.cat(order)
+    return Plan(order, order.argsort(), tuple(groups))
+
+
+class _Rearrange(torch.autograd.Function):
+    """Permute rows; the backward pass is a gathering again, not a scattering."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.order, ctx.inverse = order, inverse
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _Rearrange.apply(gradient, ctx.inverse, ctx.order), None, None
+
+
+class _Attend(torch.autograd.Function):
+    """``softmax(q k^T + bias + mask) v``, of which no attention weight is kept.
+
+    The backward pass computes them again, some windows at a time. torch's own attention
+    keeps all of them as soon as its mask wants a gradient.
+
+    Takes q, k and v, (n, heads, N, C / heads), the bias, (heads, N, N), and the groups
+    of windows as of `Plan`; gives (n, N, heads, C / heads).
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, groups) -> Tensor:
+        ctx.groups = groups
+        # A mask that wants a gradient is what the fused kernels refuse.
+        fixed = bias.detach()
+        results, start = [], 0
+        for stop, mask in groups:
+            part = slice(start, stop)
+            added = fixed if mask is None else fixed + mask
+            result = F.scaled_dot_product_attention(
+                q[part], k[part], v[part], added[None], scale=1.0
+            )
+            results.append(result.transpose(1, 2))
+            start = stop
+        result = torch.cat(results)
+        ctx.save_for_backward(q, k, v, bias, result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, result = ctx.saved_tensors
+        gradient, result = gradient.transpose(1, 2), result.transpose(1, 2)
+        to_q, to_k, to_v = (torch.empty_like(i) for i in (q, k, v))
+        to_bias = torch.zeros_like(bias)
+        # Weights of as many elements at a time as q has.
+        step = max(1, q.numel() // bias.numel())
+        start = 0
+        for stop, mask in ctx.groups:
+            added = bias if mask is None else bias + mask
+            for first in range(start, stop, step):
+                part = slice(first, min(first + step, stop))
+                query, key, value, above = (
+                    i[part].contiguous() for i in (q, k, v, gradient)
+                )
+                weights = (query @ key.mT).add_(added).softmax(-1)
+                to_v[part] = weights.mT @ above
+                inner = (above * result[part]).sum(-1, keepdim=True)
+                to_logits = (above @ value.mT).sub_(inner).mul_(weights)
+                to_q[part] = to_logits @ key
+                to_k[part] = to_logits.mT @ query
+                to_bias += to_logits.sum(0)
+            start = stop
+        return to_q, to_k, to_v, to_bias, None
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _coordinates(
+    window: tuple[int, int], pretrained_window: int, device: torch.device
+) -> Tensor:
+    """Log-spaced offsets of a query from a key, (2 H - 1, 2 W - 1, 2), in fp64.
+
+    Args:
+        window: H and W.
+        pretrained_window: side of the window whose largest offset becomes 8.
+        device: of the result.
+    """
+    axes = [
+        torch.arange(1 - side, side, dtype=torch.float64, device=device)
+        for side in window
+    ]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    offsets = 8 * offsets / max(pretrained_window - 1, 1)
+    return offsets.sign() * offsets.abs().add(1).log2() / 3
+
+
+class WindowAttention(nn.Module):
+    """Scaled cosine attention inside windows, with a continuous position bias.
+
+    Args:
+        channels: C.
+        num_heads: must divide C.
+        pretrained_window: side of the window for which the bias was trained.
+    """
+
+    def __init__(self, channels: int, num_heads: int, pretrained_window: int):
+        super().__init__()
+        self.pretrained_window = pretrained_window
+        self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+        self.cpb_mlp = nn.Sequential(
+            nn.Linear(2, CPB_HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(CPB_HIDDEN, num_heads, bias=False),
+        )
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(channels))
+        self.v_bias = nn.Parameter(torch.zeros(channels))
+        self.proj = Linear(channels, channels)
+        self._tables: dict[tuple[int, int], ParameterCache] = defaultdict(
+            ParameterCache
+        )
+
+    def train(self, mode: bool = True) -> "WindowAttention":
+        """Set the mode and forget the tables; return self."""
+        self._tables.clear()
+        return super().train(mode)
+
+    def position_bias(self, window: tuple[int, int]) -> Tensor:
+        """The bias of queries and keys, (heads, N, N), N the tokens of a window."""
+        height, width = window
+        # Sliding over the reversed table gives each key's bias for the last query
+        # first.
+        weights = list(self.cpb_mlp.parameters())
+        table = self._tables[window].get(weights, partial(self._table, window))
+        table = table.flip(1, 2)
+        bias = table.unfold(1, height, 1).unfold(2, width, 1).flip(1, 2)
+        return bias.reshape(len(table), height * width, height * width)
+
+    def _table(self, window: tuple[int, int]) -> Tensor:
+        """The bias of each offset, (heads, 2 H - 1, 2 W - 1), in fp32."""
+        weight = self.cpb_mlp[0].weight
+        with torch.autocast(weight.device.type, enabled=False):
+            offsets = _coordinates(window, self.pretrained_window, weight.device)
+            table = _at_least_fp32(self.cpb_mlp(offsets.to(weight.dtype)))
+            return 16 * table.permute(2, 0, 1).sigmoid()
+
+    def forward(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
+        """Attend inside each window.
+
+        Args:
+            windows: (n, N, C).
+            bias: (heads, N, N).
+            groups: of windows with the same mask, as of `Plan`.
+
+        Returns:
+            (n, N, C).
+        """
+        count, tokens, channels = windows.shape
+        k_bias = torch.zeros_like(self.v_bias)
+        qkv_bias = torch.cat([self.q_bias, k_bias, self.v_bias])
+        qkv = linear(windows, self.qkv.weight, qkv_bias)
+        with torch.autocast(windows.device.type, enabled=False):
+            full = _at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
+            scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().view(-1, 1)
+            scale = torch.stack([scale, torch.ones_like(scale)])
+            length = torch.linalg.vector_norm(full[:, :, :2], dim=-1, keepdim=True)
+            unit = full[:, :, :2] * (scale / length.masked_fill(length == 0, math.inf))
+            q, k, v = (i.transpose(1, 2) for i in (*unit.unbind(2), full[:, :, 2]))
+            attended = _Attend.apply(q, k, v, bias, groups)
+        return self.proj(attended.view(count, tokens, channels).to(qkv.dtype))
+
+
+class ShiftedWindows(nn.Module):
+    """Attention inside the windows of a map.
+
+    Args:
+        attention: what attends.
+        window_size: side of the windows.
+        shifted: whether the windows start half a window further.
+        padded_keys: 'seen' or 'masked'.
+        small_maps: 'shrink' or 'pad'.
+        windows_at_once: how many are computed together, None for all.
+        memory: 'store' keeps only the windows of those and computes them again;
+            'recompute' says that the whole map is computed again.
+    """
+
+    def __init__(
+        self,
+        attention: WindowAttention,
+        window_size: int,
+        shifted: bool,
+        padded_keys: str,
+        small_maps: str,
+        windows_at_once: int | None,
+        memory: str,
+    ):
+        super().__init__()
+        self.attention = attention
+        self.window_size = window_size
+        self.shift = window_size // 2 if shifted else 0
+        self.padded_keys = padded_keys
+        self.small_maps = small_maps
+        self.windows_at_once = windows_at_once
+        self.memory = memory
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to (N, H, W, C)."""
+        batch, height, width, channels = x.shape
+        window, shift = zip(*map(self._window_and_shift, (height, width)), strict=True)
+        hide = self.padded_keys == "masked"
+        plan = _plan(batch, (height, width), window, shift, hide, x.device)
+        x = _pad_to(x, window)
+        padded = x.shape
+        windows = _Rearrange.apply(x.reshape(-1, channels), plan.order, plan.inverse)
+        windows = windows.view(-1, math.prod(window), channels)
+        bias = self.attention.position_bias(window)
+        x = self._attend(windows, bias, plan.groups).view(-1, channels)
+        x = _Rearrange.apply(x, plan.inverse, plan.order).view(padded)
+        return x[:, :height, :width]
+
+    def _attend(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
+        if self.windows_at_once is None:
+            return self.attention(windows, bias, groups)
+        parts, start = [], 0
+        for part in windows.split(self.windows_at_once):
+            stops = [(min(stop - start, len(part)), mask) for stop, mask in groups]
+            own = [
+                (stop, mask)
+                for (before, _), (stop, mask) in pairwise([(0, None), *stops])
+                if stop > max(before, 0)
+            ]
+            if self.memory == "store":
+                parts.append(recompute(self.attention, part, bias, groups=own))
+            else:
+                parts.append(self.attention(part, bias, own))
+            start += len(part)
+        return torch.cat(parts)
+
+    def _window_and_shift(self, length: int) -> tuple[int, int]:
+        if length <= self.window_size and self.small_maps == "shrink":
+            return length, 0
+        return self.window_size, self.shift
+
+
+class PostNorm(nn.Module):
+    """A residual branch with its norm at the end: ``x + drop_path(norm(layer(x)))``.
+
+    Args:
+        layer: (N, H, W, C) to (N, H, W, C).
+        channels: C.
+        drop_path_rate: probability of leaving out the branch of a sample.
+    """
+
+    def __init__(self, layer: nn.Module, channels: int, drop_path_rate: float):
+        super().__init__()
+        self.layer = layer
+        self.norm = nn.LayerNorm(channels)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to (N, H, W, C)."""
+        return x + self.drop_path(self.norm(self.layer(x)))
+
+
+class Block(nn.Sequential):
+    """Attention branch, MLP branch and, in some of H and G, a norm of the main branch.
+
+    Args:
+        channels: C.
+        attention: of the first branch.
+        drop_path_rate: of both branches.
+        extra_norm: whether the norm is there.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        attention: nn.Module,
+        drop_path_rate: float,
+        extra_norm: bool,
+    ):
+        mlp = nn.Sequential(
+            OrderedDict(
+                fc1=Linear(channels, 4 * channels),
+                act=nn.GELU(),
+                fc2=Linear(4 * channels, channels),
+            )
+        )
+        parts = OrderedDict(
+            attn=PostNorm(attention, channels, drop_path_rate),
+            mlp=PostNorm(mlp, channels, drop_path_rate),
+        )
+        if extra_norm:
+            parts["norm"] = nn.LayerNorm(channels)
+        super().__init__(parts)
+
+
+class PatchEmbed(nn.Module):
+    """Patches of 4 x 4 pixels to tokens.
+
+    Args:
+        in_channels: of the image.
+        channels: C.
+    """
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, PATCH_SIZE, PATCH_SIZE)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, ceil(H / 4), ceil(W / 4), C)."""
+        x = self.proj(pad_to_multiple(x, PATCH_SIZE))
+        return self.norm(x.permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Merge 2 x 2 tokens to one of twice the channels.
+
+    Args:
+        channels: C, of the input.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False)
+        self.norm = nn.LayerNorm(2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to (N, ceil(H / 2), ceil(W / 2), 2 C)."""
+        x = _pad_to(x, (2, 2))
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.norm(self.reduction(x))
+
+
+@MODELS.register_module()
+class SwinTransformerV2(StagedBackbone):
+    """Swin Transformer V2 with levels at strides 4, 8, 16 and 32.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large', 'huge', 'giant', or a dict with
+            ``embed_dims`` (channels of the first level, doubled at each further one),
+            ``depths`` (blocks a stage, 4 numbers), ``num_heads`` (4 numbers) and,
+            optionally, ``extra_norm_every_n_blocks`` (a norm of the main branch after
+            every so many blocks of a stage, 6 in 'huge' and 'giant'; 0: none).
+        in_channels: channels of the image.
+        window_size: side of the windows, one number or one a stage.
+        pretrained_window_sizes: side of the windows for which the position bias is, or
+            was, trained, one number or one a stage; 0 is `window_size`. It is part of
+            the state dict, and loading weights that belong to another one is an error:
+            the position bias would be wrong without a sign. In released models the
+            window of stage 4 has shrunk to its map: 16, 16, 16, 8 at 256 px, 12, 12,
+            12, 6 for all that began on ImageNet-22k at 192 px.
+        padded_keys: where the window does not divide the map: 'seen', tokens attend to
+            the padding as in every implementation; 'masked', they do not.
+        small_maps: where a map is not larger than the window: 'shrink', the window
+            becomes the map and is not shifted; 'pad', the map is padded to the window.
+        windows_at_once: None, or how many windows are computed together, for less
+            memory (the paper's sequential attention); they run again in the backward
+            pass.
+        drop_path_rate: largest stochastic depth rate; linear from 0 along the blocks.
+        out_indices: levels to return.
+        out_norm: 'layer_norm' normalises every returned level; None does not.
+        frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
+            stages.
+        memory: 'store', or 'recompute' to keep the input of every block, in stage 1 of
+            every branch, and run it again.
+        with_cp: True is ``memory='recompute'``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files, and
+            those of timm and mmpretrain, load as they are.
+
+    Raises:
+        ValueError: on a setting that does not exist.
+    """
+
+    no_weight_decay = ("cpb_mlp", "logit_scale")
+
+    def __init__(
+        self,
+        arch: str | dict = "tiny",
+        in_channels: int = 3,
+        window_size: int | Sequence[int] = 8,
+        pretrained_window_sizes: int | Sequence[int] = 0,
+        padded_keys: str = "seen",
+        small_maps: str = "shrink",
+        windows_at_once: int | None = None,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: str | None = None,
+        frozen_stages: int = -1,
+        memory: str = "store",
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        settings = _settings_of(arch)
+        super().__init__(
+            channels=[settings["embed_dims"] * 2**i for i in range(NUM_STAGES)],
+            out_indices=out_indices,
+            out_norm=out_norm,
+            frozen_stages=frozen_stages,
+            num_stages=NUM_STAGES,
+            memory=memory,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        _check_choice("padded_keys", padded_keys, ("seen", "masked"))
+        _check_choice("small_maps", small_maps, ("shrink", "pad"))
+        if windows_at_once is not None and windows_at_once < 1:
+            raise ValueError(
+                "SwinTransformerV2: windows_at_once must be None or >= 1, got "
+                f"{windows_at_once}."
+            )
+        self.depths = list(settings["depths"])
+        self.window_sizes = _one_a_stage("window_size", window_size, 1)
+        pretrained = _one_a_stage("pretrained_window_sizes", pretrained_window_sizes, 0)
+        self.pretrained_window_sizes = [
+            own or size for own, size in zip(pretrained, self.window_sizes, strict=True)
+        ]
+        self.register_buffer(
+            "pretrained_windows", torch.tensor(self.pretrained_window_sizes)
+        )
+
+        self.stem = PatchEmbed(in_channels, self.channels[0])
+        rates = drop_path_rates(drop_path_rate, self.depths)
+        every = settings["extra_norm_every_n_blocks"]
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(self.depths):
+            width = self.channels[stage]
+            blocks = OrderedDict()
+            if stage:
+                blocks["merge"] = PatchMerging(self.channels[stage - 1])
+            for index in range(depth):
+                attention = ShiftedWindows(
+                    WindowAttention(
+                        width,
+                        settings["num_heads"][stage],
+                        self.pretrained_window_sizes[stage],
+                    ),
+                    self.window_sizes[stage],
+                    index % 2 == 1,
+                    padded_keys,
+                    small_maps,
+                    windows_at_once,
+                    self.memory,
+                )
+                extra_norm = every > 0 and (index + 1) % every == 0
+                blocks[str(index)] = Block(
+                    width, attention, rates[stage][index], extra_norm
+                )
+            self.stages.append(nn.Sequential(blocks))
+        self._freeze()
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Call a block in this memory mode; in stage 1, branch by branch.
+
+        With the largest maps a branch less to run again lowers the peak; later, one
+        more kept input a block would raise it.
+        """
+        for part in block if block in self.stages[0] else [block]:
+            x = super().run(part, x)
+        return x
+
+    def level(self, index: int, x: Tensor) -> Tensor:
+        """(N, H, W, C) to (N, C, H, W)."""
+        return x.permute(0, 3, 1, 2)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Layer id of a parameter, for layer-wise learning rate decay.
+
+        As in the reference's fine-tuning: the stem is 0, blocks count from 1, a merging
+        of patches belongs to the block before it.
+
+        Args:
+            param_name: the parameter's full name.
+            prefix: what precedes the backbone's own names, as 'backbone.'.
+
+        Returns:
+            The id, and the number of ids (the last one is the head's).
+        """
+        num_layers = sum(self.depths) + 2
+        parts = param_name.removeprefix(prefix).split(".")
+        if not param_name.startswith(prefix) or parts[0] not in ("stem", "stages"):
+            return num_layers - 1, num_layers
+        if parts[0] == "stem":
+            return 0, num_layers
+        before = sum(self.depths[: int(parts[1])])
+        return before + (0 if parts[2] == "merge" else int(parts[2]) + 1), num_layers
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        self.stem.proj.reset_parameters()
+        init_trunc_normal(self.stages)
+        for module in self.modules():
+            if isinstance(module, PostNorm):
+                nn.init.zeros_(module.norm.weight)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Refuse weights whose position bias belongs to other windows."""
+        key = f"{prefix}pretrained_windows"
+        if key in state_dict:
+            own = self.pretrained_window_sizes
+            known = state_dict[key].tolist()
+            if 0 in known:
+                print_log(
+                    "SwinTransformerV2: the checkpoint does not tell for which windows "
+                    f"its position bias was trained; pretrained_window_sizes={own} is "
+                    "taken for right. If it is not, nothing else will show it.",
+                    logger="current",
+                    level=logging.WARNING,
+                )
+                state_dict[key] = torch.tensor(own)
+            elif known != own:
+                raise ValueError(
+                    "SwinTransformerV2: the checkpoint's position bias was trained "
+                    f"with pretrained_window_sizes={known}, this model has {own}. Set "
+                    f"pretrained_window_sizes={tuple(known)}."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _pad_to(x: Tensor, multiples: tuple[int, int]) -> Tensor:
+    """Pad H and W of (N, H, W, C) with zeros at the end, to the next multiples."""
+    pad_h, pad_w = (-n % m for n, m in zip(x.shape[1:3], multiples, strict=True))
+    return F.pad(x, (0, 0, 0, pad_w, 0, pad_h)) if pad_h or pad_w else x
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"SwinTransformerV2: {name} must be '{choices[0]}' or '{choices[1]}', got "
+            f"{value!r}."
+        )
+
+
+def _one_a_stage(name: str, value: int | Sequence[int], least: int) -> list[int]:
+    values = [value] * NUM_STAGES if isinstance(value, int) else list(value)
+    if len(values) != NUM_STAGES or min(values) < least:
+        raise ValueError(
+            f"SwinTransformerV2: {name} must be a number >= {least} or {NUM_STAGES} "
+            f"of them, got {value}."
+        )
+    return values
+
+
+def _settings_of(arch: str | dict) -> dict:
+    arch = resolve_arch(
+        "SwinTransformerV2",
+        arch,
+        ARCHITECTURES,
+        ("embed_dims", "depths", "num_heads"),
+        ("extra_norm_every_n_blocks",),
+    )
+    for key in ("depths", "num_heads"):
+        values = arch[key]
+        if len(values) != NUM_STAGES or min(values) < 1:
+            raise ValueError(
+                f"SwinTransformerV2: arch {key} must be {NUM_STAGES} numbers >= 1, got "
+                f"{values}."
+            )
+    for index, heads in enumerate(arch["num_heads"]):
+        width = arch["embed_dims"] * 2**index
+        if width % heads:
+            raise ValueError(
+                f"SwinTransformerV2: num_heads must divide the channels, got {heads} "
+                f"heads for {width} channels in stage {index + 1}."
+            )
+    return {"extra_norm_every_n_blocks": 0, **arch}
