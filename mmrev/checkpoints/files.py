@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,8 +25,10 @@ def _history_statistic(owner: object, name: str) -> object:
 
 
 # All that torch.load may build besides tensors and plain containers: numpy numbers and
-# arrays, under the module names of numpy 1 and 2, and mmengine's log history.
+# arrays, under the module names of numpy 1 and 2, mmengine's log history, and the
+# arguments that many trainers keep (VanillaNet's); a Namespace only holds values.
 SAFE_GLOBALS = [
+    Namespace,
     HistoryBuffer,
     (_history_statistic, "builtins.getattr"),
     np.dtype,

@@ -1,6 +1,7 @@
 import argparse
 import pickle
 from collections import OrderedDict
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -50,17 +51,28 @@ def test_mmengine_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("surprise", "wanted"),
     [
-        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (timedelta(1), "datetime.timedelta"),
         (input, "input"),
         (Bomb(), "exec"),
         (Getter(), "builtins.getattr"),
     ],
-    ids=["namespace", "builtin", "code", "getattr"],
+    ids=["class", "builtin", "code", "getattr"],
 )
 def test_pickled_surprise_is_refused(tmp_path, surprise, wanted):
     path = tmp_path / "surprise.pth"
     torch.save({"model": {"w": torch.ones(1)}, "config": surprise}, path)
     with pytest.raises(ValueError, match=rf"wants to build {wanted}.*keep only the w"):
+        load_checkpoint_file(path)
+
+
+def test_arguments_of_a_trainer_are_read(tmp_path):
+    path = tmp_path / "trained.pth"
+    args = argparse.Namespace(lr=1, decays=[0.9], inner=argparse.Namespace(a="b"))
+    torch.save({"model": {"w": torch.ones(1)}, "args": args}, path)
+    content = load_checkpoint_file(path)
+    assert content["args"] == args
+    torch.save({"args": argparse.Namespace(hidden=Bomb())}, path)
+    with pytest.raises(ValueError, match="wants to build exec"):
         load_checkpoint_file(path)
 
 
