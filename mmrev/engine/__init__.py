@@ -1,5 +1,6 @@
 """What runs a config: its hooks, optimizer parts, files and error messages."""
 
+from .agc import AGCAmpOptimWrapper, AGCBFloat16OptimWrapper, AGCOptimWrapper
 from .amp import BFloat16OptimWrapper
 from .checkpoint import AtomicCheckpointHook, StrictCheckpointHook
 from .draw import DrawPredictionsHook
@@ -8,10 +9,14 @@ from .fade import FadeHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import IterationSeedHook, seed_worker
 from .record import RecordHook
+from .sam import SAMAmpOptimWrapper, SAMBFloat16OptimWrapper, SAMOptimWrapper
 from .storage import AtomicBackend
 from .transfer_classes import TransferClassesHook
 
 __all__ = [
+    "AGCAmpOptimWrapper",
+    "AGCBFloat16OptimWrapper",
+    "AGCOptimWrapper",
     "AtomicBackend",
     "AtomicCheckpointHook",
     "BFloat16OptimWrapper",
@@ -20,6 +25,9 @@ __all__ = [
     "IterationSeedHook",
     "LayerDecayOptimWrapperConstructor",
     "RecordHook",
+    "SAMAmpOptimWrapper",
+    "SAMBFloat16OptimWrapper",
+    "SAMOptimWrapper",
     "StrictCheckpointHook",
     "TransferClassesHook",
     "UserError",

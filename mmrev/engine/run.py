@@ -27,6 +27,8 @@ from .storage import use_atomic_files
 
 __all__ = ["add_common_arguments", "test", "train"]
 
+# The single-precision wrappers, whose half-precision forms --amp takes.
+_PLAIN_WRAPPERS = ("OptimWrapper", "mmrev.AGCOptimWrapper", "mmrev.SAMOptimWrapper")
 # Where each launcher tells a process its number.
 _RANKS = {
     "pytorch": "RANK",
@@ -171,12 +173,17 @@ def _resume(cfg: Config, wanted: str) -> None:
 
 def _use_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
-    if kind == "OptimWrapper" and torch.cuda.is_available():
-        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-    elif kind == "OptimWrapper":
-        cfg.optim_wrapper.type = "mmrev.BFloat16OptimWrapper"
-    elif kind not in ("AmpOptimWrapper", "mmrev.BFloat16OptimWrapper"):
-        raise UserError(f"--amp: expected optim_wrapper.type OptimWrapper, got {kind}.")
+    if kind in _PLAIN_WRAPPERS and torch.cuda.is_available():
+        kind = kind.replace("OptimWrapper", "AmpOptimWrapper")
+        cfg.optim_wrapper.update(type=kind, loss_scale="dynamic")
+    elif kind in _PLAIN_WRAPPERS:
+        kind = kind.removeprefix("mmrev.").replace("Optim", "BFloat16Optim")
+        cfg.optim_wrapper.type = f"mmrev.{kind}"
+    elif not kind.endswith(("AmpOptimWrapper", "BFloat16OptimWrapper")):
+        raise UserError(
+            "--amp: expected optim_wrapper.type "
+            f"{' or '.join(_PLAIN_WRAPPERS)}, got {kind}."
+        )
 
 
 def _use_tta(cfg: Config) -> None:
