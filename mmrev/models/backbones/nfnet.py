@@ -22,11 +22,9 @@ from mmrev.models.backbones.base import (
     drop_path_rates,
     resolve_arch,
 )
-from mmrev.models.layers import WSConv2d
+from mmrev.models.layers.ws_conv import FLAVOURS, GELU_GAMMA, WSConv2d, gelu
 from mmrev.registry import MODELS
 
-# Of a standard normal variable's GELU, 1 / its standard deviation.
-GELU_GAMMA = 1.7015043497085571
 ALPHA = 0.2
 STEM_CHANNELS = (16, 32, 64)
 GROUP_WIDTH = 128
@@ -40,11 +38,6 @@ ARCHITECTURES = {
     for plus in ("", "+")
     for size in range(8)
 }
-
-
-def gelu(flavour: str) -> nn.GELU:
-    """The activation, without its factor `GELU_GAMMA`."""
-    return nn.GELU(approximate="tanh" if flavour == "deepmind" else "none")
 
 
 class SqueezeExcite(nn.Module):
@@ -192,9 +185,9 @@ class NFNet(StagedBackbone):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
-        if flavour not in ("deepmind", "timm"):
+        if flavour not in FLAVOURS:
             raise ValueError(
-                f"NFNet: flavour must be 'deepmind' or 'timm', got {flavour!r}."
+                f"NFNet: flavour must be {' or '.join(FLAVOURS)}, got {flavour!r}."
             )
         self.flavour = flavour
         self.depths = list(settings["depths"])

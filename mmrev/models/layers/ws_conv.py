@@ -1,4 +1,4 @@
-"""Convolution with scaled weight standardisation.
+"""What networks without normalisation of activations are made of.
 
 Papers: arXiv 2101.08692 (section 4), arXiv 2102.06171.
 Reference: google-deepmind/deepmind-research @f5de0ed, nfnets/base.py, Apache-2.0.
@@ -15,6 +15,17 @@ from mmrev.models.layers.parameter_cache import ParameterCache
 FLOOR = 1e-4
 EPS = 1e-5
 FLAVOURS = ("deepmind", "timm")
+# 1 / the standard deviation of a standard normal variable's GELU.
+GELU_GAMMA = 1.7015043497085571
+
+
+def gelu(flavour: str) -> nn.GELU:
+    """The activation, without its factor `GELU_GAMMA`.
+
+    Args:
+        flavour: 'deepmind' computes it by tanh, 'timm' exactly.
+    """
+    return nn.GELU(approximate="tanh" if flavour == "deepmind" else "none")
 
 
 class _Standardize(torch.autograd.Function):
