@@ -19,6 +19,14 @@ BACKBONES = {
         ),
         drop_path_rate=0.0,
     ),
+    "mmrev.VanillaNet": lambda old: dict(
+        old, arch=dict(channels=[16, *CHANNELS], strides=[1, 2, 2, 2])
+    ),
+    "mmrev.ReduceNet": lambda old: dict(
+        old,
+        arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], expansion=2),
+        drop_path_rate=0.0,
+    ),
 }
 """For each backbone type of the suite: its smallest form, with CHANNELS."""
 

@@ -58,6 +58,7 @@ RUNNER_KEYS = {
     "param_scheduler",
     "randomness",
     "resume",
+    "sync_bn",
     "test_cfg",
     "test_dataloader",
     "test_evaluator",

@@ -1,0 +1,16 @@
+"""ReduceNet-demo, pretrained on single digits; what fades has faded after 300 steps.
+
+Run: python tools/train.py configs/demo/reducenet-demo_crops.py
+Hardware: 2 CPU cores. Expected: not run.
+"""
+
+_base_ = [
+    "../_base_/classifiers/demo_crops.py",
+    "../_base_/backbones/reducenet-demo.py",
+]
+
+model = dict(
+    backbone=dict(out_indices=(3,), **_base_.backbone),
+    head=dict(in_channels=_base_.channels[-1]),
+)
+custom_hooks = [dict(type="mmrev.FadeHook", end=300, by_epoch=False)]
