@@ -10,10 +10,10 @@ class ParameterCache:
     """Keeps what is computed from parameters until one of them changes.
 
     A change is seen by the parameter's version, address, dtype and device: optimizer
-    steps, ``load_state_dict``, conversions, replaced parameters. Only writing through
-    ``parameter.data`` (mmengine's EMAHook swaps weights so) leaves no trace; the owner
-    therefore clears the cache whenever its mode is set, as every loop does between such
-    a swap and the next image.
+    steps, ``load_state_dict``, conversions, replaced parameters. Two leave no trace:
+    the steps of torch's fused optimizers, and writing through ``parameter.data``, as
+    mmengine's EMAHook swaps weights. The owner must therefore clear the cache whenever
+    its mode is set, which every loop does between these and the next image.
 
     Nothing is kept where a gradient may reach the parameters. A copy or pickle of the
     owner gets an empty cache.
