@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmrev.checkpoints import nfnet, reducenet, revcol, vanillanet
+from mmrev.checkpoints import nfnet, reducenet, revcol, swin_v2, vanillanet
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
 from mmrev.registry import MODELS
@@ -20,6 +20,7 @@ LAYOUTS: dict[str, Layout] = {
         *nfnet.LAYOUTS,
         *vanillanet.LAYOUTS,
         *reducenet.LAYOUTS,
+        *swin_v2.LAYOUTS,
     )
 }
 
@@ -95,13 +96,14 @@ class Conversion:
         return self
 
 
-def convert(checkpoint: Mapping, layout: str = "auto") -> Conversion:
+def convert(checkpoint: Mapping, layout: str = "auto", name: str = "") -> Conversion:
     """Convert a checkpoint and account for every key.
 
     Args:
         checkpoint: a state dict, or what holds one under one of `WRAPPERS`; of a
             backbone, or of a whole model with its backbone under ``backbone.``.
         layout: a name of `LAYOUTS`, or 'auto' to recognise it.
+        name: of the file, which may tell what the weights do not.
 
     Returns:
         The conversion, not yet compared with a backbone.
@@ -120,13 +122,14 @@ def convert(checkpoint: Mapping, layout: str = "auto") -> Conversion:
     own = own or weights
     result = Conversion(_select(layout, own), dropped=dropped)
     for key, value in own.items():
-        if (name := result.layout.rename(key)) is not None:
-            result.state_dict[name] = value
+        if (renamed := result.layout.rename(key)) is not None:
+            result.state_dict[renamed] = value
         elif result.layout.leaves_out(key):
             result.dropped.append(key)
         else:
             result.unexpected.append(key)
-    result.state_dict = result.layout.adapt(result.state_dict, own)
+    adapted = result.layout.adapt(result.state_dict, own)
+    result.state_dict = {**result.layout.from_name(name), **adapted}
     return result
 
 
@@ -187,7 +190,7 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
             unexpected or of another shape.
     """
     target = backbone.state_dict()
-    result = convert(load_checkpoint_file(path))
+    result = convert(load_checkpoint_file(path), name=str(path))
     own = {k: v for k, v in target.items() if k.startswith(OUTPUT_NORMS)}
     for key in [k for k in result.state_dict if k.startswith(OUTPUT_NORMS)]:
         if key not in own:
@@ -228,7 +231,7 @@ def convert_file(
     """
     if Path(target).exists():
         raise FileExistsError(f"{target} exists already. Remove it or name another.")
-    result = convert(load_checkpoint_file(source), layout)
+    result = convert(load_checkpoint_file(source), layout, str(source))
     try:
         result.backbone = result.layout.backbone(result.state_dict)
     except KeyError as error:

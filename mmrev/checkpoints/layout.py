@@ -11,6 +11,10 @@ def _as_they_are(weights: dict[str, Tensor], _: Mapping[str, Tensor]) -> dict:
     return weights
 
 
+def _nothing(_: str) -> dict[str, Tensor]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """The parameter names of one code base, and how they become ours.
@@ -26,6 +30,7 @@ class Layout:
         rebuilt: patterns of keys that the backbone computes itself, as index tables.
         adapt: from the renamed weights and all of the checkpoint's, ours: for weights
             that are stored in another order or shape.
+        from_name: from the file's name, ours again: what no weight tells.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Layout:
     backbone: Callable[[Mapping[str, Tensor]], dict]
     rebuilt: tuple[str, ...] = ()
     adapt: Callable[[dict[str, Tensor], Mapping[str, Tensor]], dict] = _as_they_are
+    from_name: Callable[[str], dict[str, Tensor]] = _nothing
 
     def matches(self, keys: Iterable[str]) -> bool:
         """Whether the keys look like this layout's."""

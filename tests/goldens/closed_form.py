@@ -79,3 +79,53 @@ def revcol_shapes(
                 affine(f"{part}.pwconv2", width, 4 * width)
                 shapes[f"{part}.gamma"] = (width,)
     return shapes
+
+
+def swin_v2_shapes(
+    embed_dims, depths, num_heads, window_size, image_side
+) -> dict[str, tuple[int, ...]]:
+    """The official names and shapes of a Swin-V2 without its head.
+
+    Args:
+        embed_dims: channels of stage 1.
+        depths: blocks a stage.
+        num_heads: heads a stage.
+        window_size: side of the windows, which shrink to the map.
+        image_side: pixels.
+    """
+    shapes = {}
+
+    def affine(name, *shape):
+        shapes[f"{name}.weight"] = shape
+        shapes[f"{name}.bias"] = shape[:1]
+
+    affine("patch_embed.proj", embed_dims, 3, 4, 4)
+    affine("patch_embed.norm", embed_dims)
+    for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+        width, map_side = embed_dims * 2**stage, image_side // 4 // 2**stage
+        side = min(window_size, map_side)
+        count, tokens = map_side // side, side**2
+        for block in range(depth):
+            name = f"layers.{stage}.blocks.{block}"
+            if block % 2 and count > 1:
+                shapes[f"{name}.attn_mask"] = (count**2, tokens, tokens)
+            affine(f"{name}.norm1", width)
+            shapes[f"{name}.attn.logit_scale"] = (heads, 1, 1)
+            shapes[f"{name}.attn.q_bias"] = (width,)
+            shapes[f"{name}.attn.v_bias"] = (width,)
+            table = (1, 2 * side - 1, 2 * side - 1, 2)
+            shapes[f"{name}.attn.relative_coords_table"] = table
+            shapes[f"{name}.attn.relative_position_index"] = (tokens, tokens)
+            affine(f"{name}.attn.cpb_mlp.0", 512, 2)
+            shapes[f"{name}.attn.cpb_mlp.2.weight"] = (heads, 512)
+            shapes[f"{name}.attn.qkv.weight"] = (3 * width, width)
+            affine(f"{name}.attn.proj", width, width)
+            affine(f"{name}.norm2", width)
+            affine(f"{name}.mlp.fc1", 4 * width, width)
+            affine(f"{name}.mlp.fc2", width, 4 * width)
+        if stage < 3:
+            merge = f"layers.{stage}.downsample"
+            shapes[f"{merge}.reduction.weight"] = (2 * width, 4 * width)
+            affine(f"{merge}.norm", 2 * width)
+    affine("norm", width)
+    return shapes

@@ -667,6 +667,7 @@ class SwinTransformerV2(StagedBackbone):
         for module in self.modules():
             if isinstance(module, PostNorm):
                 nn.init.zeros_(module.norm.weight)
+                nn.init.zeros_(module.norm.bias)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         """Refuse weights whose position bias belongs to other windows."""
