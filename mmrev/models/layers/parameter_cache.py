@@ -38,9 +38,10 @@ class ParameterCache:
         Returns:
             The value; without a graph if no parameter needs one.
         """
-        if (
-            torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        ) or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+            self.clear()
+            return compute()
+        if torch.compiler.is_compiling():
             return compute()
         if any(p.is_inference() for p in parameters):  # these count no versions
             return compute()

@@ -78,7 +78,18 @@ def test_nothing_is_kept_where_gradients_flow(parameter):
     assert torch.equal(parameter.grad, torch.full((4,), 2.0))
     parameter.requires_grad_(False)
     assert not doubled().requires_grad
-    assert doubled.count == 2  # the first one is still good
+    assert doubled.count == 3  # an optimizer may have followed
+
+
+def test_a_fused_optimizer_is_noticed(parameter):
+    """It writes without counting a version."""
+    doubled = Doubled(parameter)
+    with torch.no_grad():
+        doubled()
+    doubled().sum().backward()
+    torch.optim.AdamW([parameter], lr=0.1, fused=True).step()
+    with torch.no_grad():
+        assert torch.equal(doubled(), 2 * parameter)
 
 
 def test_a_value_of_inference_mode_can_be_trained_with(parameter):
