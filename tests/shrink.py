@@ -19,6 +19,12 @@ BACKBONES = {
         ),
         drop_path_rate=0.0,
     ),
+    "mmrev.NFNet": lambda old: dict(
+        old,
+        arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], group_width=8),
+        drop_path_rate=0.0,
+        skip_gain_init_value=1.0,
+    ),
     "mmrev.VanillaNet": lambda old: dict(
         old, arch=dict(channels=[16, *CHANNELS], strides=[1, 2, 2, 2])
     ),
@@ -52,7 +58,10 @@ def shrink(cfg: Config) -> Config:
         _replace(loader, IMAGE_SIDES)
     for amp_only in ("loss_scale", "dtype", "use_fp16"):
         cfg.optim_wrapper.pop(amp_only, None)
-    cfg.optim_wrapper.type = "OptimWrapper"
+    wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
+    for precision in ("Amp", "BFloat16"):
+        wrapper = wrapper.replace(f"{precision}Optim", "Optim")
+    cfg.optim_wrapper.type = wrapper
     _replace(cfg.model, MODEL_SIZES)
 
     model = inner_model(cfg.model)
@@ -68,7 +77,8 @@ def shrink(cfg: Config) -> Config:
     if "auxiliary_head" in model:
         model.auxiliary_head.in_channels = kept[model.auxiliary_head.in_index]
     if model.type == "ImageClassifier":
-        model.head.in_channels = kept[-1]
+        doubles = (model.get("neck") or {}).get("type") == "mmrev.NFNetPooling"
+        model.head.in_channels = kept[-1] * (2 if doubles else 1)
     if "num_points" in model.get("decode_head", {}).get("train_cfg", {}):
         model.decode_head.train_cfg.num_points = 64
     return cfg

@@ -262,7 +262,8 @@ def test_trains_a_step_and_predicts(path):
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
 
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
-    losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
+    with optim_wrapper.optim_context(model):
+        losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
     loss, _ = model.parse_losses(losses)
     assert torch.isfinite(loss)
     loss.backward()
