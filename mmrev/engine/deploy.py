@@ -57,6 +57,7 @@ class Deployment:
         table = Table(
             title=f"{self.name}, one image of {self.size} px on the CPU",
             caption=f"largest output difference {self.difference:.1e}, relative (fp64)",
+            caption_justify="left",
         )
         for column in ("", "params M", "GMACs", "ms"):
             table.add_column(column, justify="right")

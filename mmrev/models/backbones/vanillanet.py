@@ -117,7 +117,11 @@ class VanillaNetBlock(nn.Module):
         return self.act(self.pool(x))
 
     def fuse(self) -> None:
-        """Make one convolution of each of the two sequences."""
+        """Make one convolution of each of the two sequences.
+
+        The activation's could also be merged with the next block's, exactly, but not
+        cheaply: into a dense kernel of its size.
+        """
         for module in (self, self.act):
             kernel = Kernel.of(module.conv)
             module.conv = kernel.to_conv(like=module.conv[0].weight)
