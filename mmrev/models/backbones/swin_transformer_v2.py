@@ -17,6 +17,7 @@ import logging
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -311,7 +312,7 @@ class WindowAttention(nn.Module):
     def _table(self, window: tuple[int, int]) -> Tensor:
         """The bias of each offset, (heads, 2 H - 1, 2 W - 1), in fp32."""
         weight = self.cpb_mlp[0].weight
-        with torch.autocast(weight.device.type, enabled=False):
+        with _without_autocast(weight.device):
             offsets = _coordinates(window, self.pretrained_window, weight.device)
             table = _at_least_fp32(self.cpb_mlp(offsets.to(weight.dtype)))
             return 16 * table.permute(2, 0, 1).sigmoid()
@@ -331,7 +332,7 @@ class WindowAttention(nn.Module):
         k_bias = torch.zeros_like(self.v_bias)
         qkv_bias = torch.cat([self.q_bias, k_bias, self.v_bias])
         qkv = linear(windows, self.qkv.weight, qkv_bias)
-        with torch.autocast(windows.device.type, enabled=False):
+        with _without_autocast(windows.device):
             full = _at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
             scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().view(-1, 1)
             scale = torch.stack([scale, torch.ones_like(scale)])
@@ -691,6 +692,12 @@ class SwinTransformerV2(StagedBackbone):
                     f"pretrained_window_sizes={tuple(known)}."
                 )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    if torch.amp.is_autocast_available(device.type):  # not on the meta device
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:

@@ -31,13 +31,14 @@ SMALL = {"embed_dims": 16, "depths": [2, 2, 3, 2], "num_heads": [1, 2, 2, 4]}
 TINY = {"embed_dims": 8, "depths": [2, 1, 2, 1], "num_heads": [1, 1, 2, 2]}
 
 # Counted in the reference, microsoft/Swin-Transformer @f82860b, and for H and G in
-# mmpretrain 1.3.6, without heads and norms of levels; the papers' 28.35 M (T) to
-# 196.74 M (L) have both. Multiply-adds with a head: timm's table of results.
+# mmpretrain 1.3.6, without heads and norms of levels.
 PARAMETERS = {
     "tiny": 27_576_618,
     "small": 48_957_882,
     "base": 86_891_768,
     "large": 195_199_860,
+    "huge": 655_069_072,
+    "giant": 2_997_835_488,
 }
 
 
