@@ -132,12 +132,12 @@ def model_table(rows: Sequence[Published]) -> Table:
         title="Backbones: counted from code, beside the published figures",
         caption_justify="left",
     )
-    table.add_column("model")
-    for name in ("pixels", "params M", "published", "GMACs", "published", "source"):
+    table.add_column("model", no_wrap=True)
+    for name in ("px", "params M", "published", "GMACs", "published", "source"):
         table.add_column(name, justify="right")
-    table.add_column("counted with it")
     sources = list(dict.fromkeys(row.source for row in rows))
-    table.caption = "\n".join(f"{i}: {text}" for i, text in enumerate(sources, 1))
+    notes = [f"{number}: {text}" for number, text in enumerate(sources, 1)]
+    table.caption = "\n".join([*notes, "*: with the classifier, which is counted, too"])
     family = None
     for row in rows:
         if family not in (None, row.config["type"]):
@@ -148,11 +148,10 @@ def model_table(rows: Sequence[Published]) -> Table:
             row.model,
             str(row.image_size),
             f"{counted.params / 1e6:.2f}",
-            row.params or "-",
+            (row.params or "-") + ("*" if row.classifier else " "),
             f"{counted.flops / 1e9:.2f}",
-            row.flops or "-",
+            (row.flops or "-") + ("*" if row.classifier else " "),
             str(sources.index(row.source) + 1),
-            "classifier" if row.classifier else "",
             style="" if agrees(row, counted) else "red",
         )
     return table
