@@ -148,10 +148,14 @@ def model_table(rows: Sequence[Published]) -> Table:
             row.model,
             str(row.image_size),
             f"{counted.params / 1e6:.2f}",
-            (row.params or "-") + ("*" if row.classifier else " "),
+            _printed(row.params, row),
             f"{counted.flops / 1e9:.2f}",
-            (row.flops or "-") + ("*" if row.classifier else " "),
+            _printed(row.flops, row),
             str(sources.index(row.source) + 1),
             style="" if agrees(row, counted) else "red",
         )
     return table
+
+
+def _printed(figure: str | None, row: Published) -> str:
+    return "- " if figure is None else figure + ("*" if row.classifier else " ")
