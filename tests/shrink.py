@@ -6,7 +6,7 @@ Types, losses, pipelines, optimizer constructor and settings stay the config's o
 
 from mmengine.config import Config, ConfigDict
 
-CHANNELS = [16, 24, 32, 40]
+CHANNELS = [16, 32, 64, 128]
 
 BACKBONES = {
     "mmrev.RevCol": lambda old: dict(
@@ -24,6 +24,11 @@ BACKBONES = {
         arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], group_width=8),
         drop_path_rate=0.0,
         skip_gain_init_value=1.0,
+    ),
+    "mmrev.SwinTransformerV2": lambda old: dict(
+        old,
+        arch=dict(embed_dims=CHANNELS[0], depths=[2, 1, 2, 1], num_heads=[1, 1, 2, 2]),
+        drop_path_rate=0.0,
     ),
     "mmrev.VanillaNet": lambda old: dict(
         old, arch=dict(channels=[16, *CHANNELS], strides=[1, 2, 2, 2])

@@ -1,0 +1,15 @@
+"""Swin-V2-demo, pretrained on single digits.
+
+Run: python tools/train.py configs/demo/swinv2-demo_crops.py
+Hardware: 2 CPU cores. Expected: not run.
+"""
+
+_base_ = [
+    "../_base_/classifiers/demo_crops.py",
+    "../_base_/backbones/swinv2-demo.py",
+]
+
+model = dict(
+    backbone=dict(out_indices=(3,), **_base_.backbone),
+    head=dict(in_channels=_base_.channels[-1]),
+)
