@@ -142,7 +142,7 @@ def _mask(rows: Pattern, columns: Pattern, device: torch.device) -> Tensor | Non
     return mask.masked_fill(~hidden[:, None] & hidden, -math.inf)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def _plan(
     batch: int,
@@ -174,7 +174,9 @@ def _plan(
             stop += batch * count * width
             groups.append((stop, _mask(row, column, device)))
     order = torch.cat(order)
-    return Plan(order, order.argsort(), tuple(groups))
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order), device=device)
+    return Plan(order, inverse, tuple(groups))
 
 
 class _Rearrange(torch.autograd.Function):
@@ -221,6 +223,11 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with _without_autocast(gradient.device):
+            return *_Attend._gradients(ctx, gradient), None
+
+    @staticmethod
+    def _gradients(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
         q, k, v, bias, result = ctx.saved_tensors
         gradient, result = gradient.transpose(1, 2), result.transpose(1, 2)
         to_q, to_k, to_v = (torch.empty_like(i) for i in (q, k, v))
@@ -243,7 +250,7 @@ class _Attend(torch.autograd.Function):
                 to_k[part] = to_logits.mT @ query
                 to_bias += to_logits.sum(0)
             start = stop
-        return to_q, to_k, to_v, to_bias, None
+        return to_q, to_k, to_v, to_bias
 
 
 @lru_cache(maxsize=64)
@@ -334,7 +341,8 @@ class WindowAttention(nn.Module):
         qkv = linear(windows, self.qkv.weight, qkv_bias)
         with _without_autocast(windows.device):
             full = _at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
-            scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().view(-1, 1)
+            scale = _at_least_fp32(self.logit_scale).clamp(max=MAX_LOGIT_SCALE)
+            scale = scale.exp().view(-1, 1)
             scale = torch.stack([scale, torch.ones_like(scale)])
             length = torch.linalg.vector_norm(full[:, :, :2], dim=-1, keepdim=True)
             unit = full[:, :, :2] * (scale / length.masked_fill(length == 0, math.inf))

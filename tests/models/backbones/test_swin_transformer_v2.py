@@ -215,20 +215,18 @@ def test_equals_timm(size, window, pretrained):
             assert_close(level, other)
 
 
-@pytest.mark.parametrize("small_maps", ["shrink", "pad"])
 @pytest.mark.parametrize(
-    ("size", "window", "pretrained", "extra_norm"),
+    ("size", "window", "pretrained", "extra_norm", "small_maps"),
     [
-        ((160, 192), (4, 4, 4, 4), (0, 0, 0, 0), 0),
-        ((131, 165), (4, 4, 4, 4), (8, 8, 8, 4), 2),
-        ((201, 150), (8, 8, 4, 4), (12, 12, 12, 6), 3),
-        ((67, 93), (9, 8, 5, 4), (0, 0, 0, 0), 0),
+        ((160, 192), (4, 4, 4, 4), (0, 0, 0, 0), 0, "shrink"),
+        ((131, 165), (4, 4, 4, 4), (8, 8, 8, 4), 2, "shrink"),
+        ((201, 150), (8, 8, 4, 4), (12, 12, 12, 6), 3, "pad"),
+        ((128, 128), (4, 4, 4, 4), (0, 0, 0, 0), 2, "pad"),  # stage 4 is one window
+        ((67, 93), (9, 8, 5, 4), (0, 0, 0, 0), 0, "pad"),  # or less, all but stage 1
     ],
 )
 def test_equals_mmpretrain(size, window, pretrained, extra_norm, small_maps):
-    """Gradients, too. It has one form of small maps only; the other has none here."""
-    if small_maps == "shrink" and size == (67, 93):
-        pytest.skip("mmpretrain does not shrink windows")
+    """Gradients, too. Of small maps it has the one form only."""
     arch = SMALL | {"extra_norm_every_n_blocks": extra_norm}
     reference = MMPretrainSwin(
         arch=arch, window_size=window, pretrained_window_sizes=pretrained,
@@ -352,8 +350,19 @@ def test_autocast_computes_the_attention_in_fp32(monkeypatch):
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", spy)
     model = small(arch=TINY)
     with torch.autocast("cpu", torch.bfloat16):
-        model(torch.randn(1, 3, 32, 32))
+        levels = model(torch.randn(1, 3, 32, 32))
+        sum(level.mean() for level in levels).backward()  # in there or not
     assert set(seen) == {torch.float32}
+
+
+def test_half_precision_weights():
+    model, image = small(arch=TINY, out_norm="layer_norm"), torch.randn(1, 3, 64, 48)
+    with torch.no_grad():
+        expected = model(image)
+        model.to(torch.bfloat16)
+        for level, other in zip(model(image.bfloat16()), expected, strict=True):
+            assert level.dtype == torch.bfloat16
+            assert (level - other).abs().mean() < 0.05 * other.abs().mean()
 
 
 class Counter:
