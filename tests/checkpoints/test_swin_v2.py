@@ -267,6 +267,19 @@ def test_other_windows_are_an_error_that_names_the_right_ones(tmp_path, wrong, t
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("swinv2_tiny_patch4_window16_256.pth", "16, 16, 16, 8"),
+        ("swinv2_base_patch4_window12to16_192to256_22kto1k_ft.pth", "12, 12, 12, 6"),
+    ],
+)
+def test_a_released_file_and_the_window_that_seems_right(tmp_path, name, right):
+    torch.save(without_tables(official(CASES["trained"])), tmp_path / name)
+    with pytest.raises(ValueError, match=rf"pretrained_window_sizes=\({right}\)"):
+        load_backbone(swin(window_size=16), tmp_path / name)
+
+
 def test_unknown_windows_are_taken_for_the_models_with_a_warning(tmp_path, monkeypatch):
     weights = without_tables(official(CASES["fine-tuned"]))
     torch.save({"model": weights}, tmp_path / "mine.pth")
