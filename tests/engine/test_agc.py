@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import OPTIM_WRAPPERS, init_default_scope
+from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 from torch import nn
 from toy_models import assert_parameters, batch, toy
 
@@ -185,27 +185,26 @@ def test_without_a_factor_it_clips_nothing():
 
 def test_inside_a_detector():
     """Names decide, not positions: DINO's classifiers are not its last parameters."""
-    init_default_scope("mmdet")
     channels, arch = [16, 16, 16, 16], {"depths": [1, 1, 1, 1], "group_width": 8}
-    model = ROOT_MODELS.build(
-        {
-            "type": "RetinaNet",
-            "backbone": {"type": "mmrev.NFNet", "arch": {"channels": channels, **arch}},
-            "neck": {
-                "type": "FPN",
-                "in_channels": channels,
-                "out_channels": 8,
-                "num_outs": 4,
-            },
-            "bbox_head": {
-                "type": "RetinaHead",
-                "num_classes": 3,
-                "in_channels": 8,
-                "feat_channels": 8,
-                "stacked_convs": 1,
-            },
-        }
-    )
+    config = {
+        "type": "RetinaNet",
+        "backbone": {"type": "mmrev.NFNet", "arch": {"channels": channels, **arch}},
+        "neck": {
+            "type": "FPN",
+            "in_channels": channels,
+            "out_channels": 8,
+            "num_outs": 4,
+        },
+        "bbox_head": {
+            "type": "RetinaHead",
+            "num_classes": 3,
+            "in_channels": 8,
+            "feat_channels": 8,
+            "stacked_convs": 1,
+        },
+    }
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = ROOT_MODELS.build(config)
     config = sgd(exclude=["bbox_head.retina_cls.weight"])
     wrapper = build_optim_wrapper(model, config)
     for parameter in model.parameters():
