@@ -23,15 +23,6 @@ MASK2FORMER = "revcol-t_mask2former-supervised_8xb2-160k_ade20k-512x512.py"
 IMAGENET = "revcol-t_8xb128_in1k.py"
 
 
-@pytest.fixture(autouse=True)
-def own_default_scope():
-    """Leave the process's default scope as it was."""
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
-
-
 def shrunk(name):
     """The config as shipped, with widths and numbers that a test can afford."""
     config = Config.fromfile(CONFIGS / name)
