@@ -59,7 +59,7 @@ class SqueezeExcite(nn.Module):
 
 
 class NFBlock(nn.Module):
-    """Pre-activation bottleneck with two grouped convolutions (figure 4 of the paper).
+    """Pre-activation bottleneck with two grouped convolutions.
 
     Args:
         in_channels: C_in.

@@ -1,6 +1,6 @@
 """What networks without normalisation of activations are made of.
 
-Papers: arXiv 2101.08692 (section 4), arXiv 2102.06171.
+Papers: arXiv 2101.08692, arXiv 2102.06171.
 Reference: google-deepmind/deepmind-research @f5de0ed, nfnets/base.py, Apache-2.0.
 """
 

@@ -19,7 +19,7 @@ SMALL = {"channels": [16, 24, 32, 40], "depths": [1, 2, 2, 1], "group_width": 8}
 GOLDEN = load_golden("nfnet")
 
 # Of the classifiers: millions of parameters, multiply-adds, test size in px. F0 to F6:
-# arXiv 2102.06171, table 6; F7: the same rule in the reference's tables.
+# arXiv 2102.06171; F7 and the + variants: counted in the reference.
 PUBLISHED = {
     "F0": (71.5, 12.38e9, 256),
     "F1": (132.6, 35.54e9, 320),
