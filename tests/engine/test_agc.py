@@ -137,15 +137,21 @@ def test_clips_the_whole_accumulated_batch():
     assert_parameters(model, expected_step(reference, gradients))
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("loss_scale", [1024.0, "dynamic"])
-def test_clips_unscaled_gradients(amp_on_cpu, loss_scale):
+def test_clips_unscaled_gradients(amp_on_cpu, loss_scale, parts):
     model, plain = toy(), toy()
-    config = sgd(exclude=["head.fc.weight"])
+    config = sgd(exclude=["head.fc.weight"], accumulative_counts=parts)
     amp = config | {"type": "mmrev.AGCAmpOptimWrapper", "loss_scale": loss_scale}
     bf16 = config | {"type": "mmrev.AGCBFloat16OptimWrapper"}
-    model.train_step(batch(), build_optim_wrapper(model, amp))
+    before = model.up.weight.detach().clone()
+    scaled = build_optim_wrapper(model, amp)
     # The same without loss scaling: scaling by powers of 2 changes no bit.
-    plain.train_step(batch(), build_optim_wrapper(plain, bf16))
+    unscaled = build_optim_wrapper(plain, bf16)
+    for part in range(parts):
+        model.train_step(batch(part), scaled)
+        plain.train_step(batch(part), unscaled)
+    assert not torch.equal(model.up.weight, before)
     assert_parameters(model, dict(plain.named_parameters()), rtol=1e-6, atol=0)
 
 
