@@ -1,4 +1,4 @@
-"""UPerNet, 40k steps of ADE20K at batch 64 in fp16, crop 640, as Swin-V2 reports it."""
+"""UPerNet, 40k steps of ADE20K at batch 64 in fp16, crop 640, for Swin-V2-L."""
 
 _base_ = "./upernet_160k_ade20k-640x640.py"
 

@@ -10,7 +10,7 @@ takes the shorter side for both (`small_maps='pad'` is mmpretrain's
 ``pad_small_map=True``); normalisation, logits and softmax in fp32 under autocast, too;
 an exactly zero query or key, as of padding, gets no gradient (the reference's is 1e12
 times the others', infinite in fp16); patches are merged at the start of a stage;
-normalised levels, `out_norm`, have one norm each.
+normalised levels, `out_norm`, have one norm each, of eps 1e-6 (there 1e-5).
 """
 
 import logging
