@@ -1,4 +1,4 @@
-"""The reports of tools/analysis/memory_modes.py."""
+"""The reports of tools/analysis/."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from mmrev.analysis.memory_modes import (
     growth_per_column,
     parameter_gradient,
 )
+from mmrev.analysis.reference_speed import COMPARISONS, compare
 
 ANCHOR_EVERY = 4
 
@@ -70,6 +71,27 @@ def print_gradient_errors(archs: Sequence[str], sizes: Sequence[int]) -> None:
             kept = str(every) if mode == "reverse" else ""
             table.add_row(arch, str(size), str(gain), str(count), mode, kept, *numbers)
         table.add_section()
+    Console().print(table)
+
+
+def print_speeds(names: Sequence[str]) -> None:
+    """Time and peak memory of our backbones beside their references."""
+    table = _table(
+        "comparison", "pass", "ours s", "reference s", "faster", "ours MB", "ref. MB"
+    )
+    table.columns[0].no_wrap = True
+    table.caption = f"{torch.get_num_threads()} threads, medians of paired runs"
+    for name, training in itertools.product(names, (False, True)):
+        ours, reference = compare(COMPARISONS[name], training).values()
+        table.add_row(
+            name,
+            "train" if training else "eval",
+            f"{ours.seconds:.4f}",
+            f"{reference.seconds:.4f}",
+            f"{reference.seconds / ours.seconds:.2f}",
+            f"{ours.peak / 2**20:.0f}",
+            f"{reference.peak / 2**20:.0f}",
+        )
     Console().print(table)
 
 
