@@ -9,8 +9,10 @@ from mmrev.models.layers.linear import Linear
 @pytest.mark.parametrize("shape", [(2, 20, 10), (3, 5), (400, 1, 1), (0, 7)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_is_torchs_linear(shape, bias, dtype):
+@pytest.mark.parametrize("avx512", [False, True])
+def test_is_torchs_linear(shape, bias, dtype, avx512, monkeypatch):
     """Values, gradients and memory order, above and below the numbers of rows."""
+    monkeypatch.setattr("mmrev.models.layers.linear.HAS_AVX512", avx512)
     torch.manual_seed(0)
     layer = Linear(6, 9, bias=bias, dtype=dtype)
     x = torch.randn(*shape, 6, dtype=dtype, requires_grad=True)
