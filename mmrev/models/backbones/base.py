@@ -68,9 +68,14 @@ class Backbone(BaseModule):
 
     def select(self, levels: Mapping[int, Tensor] | Sequence[Tensor]) -> tuple:
         """The levels of `out_indices`, in its order, normalised if asked for."""
-        if hasattr(self, "norms"):
-            return tuple(self.norms[str(i)](levels[i]) for i in self.out_indices)
-        return tuple(levels[i] for i in self.out_indices)
+        norms = [(i, self.norm(i)) for i in self.out_indices]
+        return tuple(norm(levels[i]) if norm else levels[i] for i, norm in norms)
+
+    def norm(self, index: int) -> nn.Module | None:
+        """What normalises a level, (N, C, H, W) to the same; None if nothing does."""
+        if not hasattr(self, "norms") or str(index) not in self.norms:
+            return None
+        return self.norms[str(index)]
 
     def init_weights(self) -> None:
         """Initialise, or load the checkpoint of `init_cfg` strictly.
@@ -111,9 +116,10 @@ class StagedBackbone(Backbone):
 
     - `stem`: (N, 3, H, W) to the feature that the first block takes;
     - `stages`: a ``ModuleList`` of ``Sequential``: blocks, each from one feature to the
-      next; what changes the resolution is, or is part of, a stage's first block;
+      next; what changes the resolution precedes, or is part of, a stage's first block;
+    - `depths`: blocks a stage;
 
-    and overrides `level` if its features are not (N, C, H, W). Whoever wants to run or
+    and `channels_last` if its features are not (N, C, H, W). Whoever wants to run or
     tap blocks one by one, as stitching, goes through these names.
 
     Args:
@@ -128,6 +134,9 @@ class StagedBackbone(Backbone):
 
     stem: nn.Module
     stages: nn.ModuleList
+    depths: list[int]
+    channels_last = False
+    """Whether features are (N, H, W, C)."""
 
     def __init__(self, *, memory: str, with_cp: bool, num_stages: int, **settings):
         super().__init__(num_stages=num_stages, **settings)
@@ -144,9 +153,9 @@ class StagedBackbone(Backbone):
             return recompute(block, *inputs)
         return block(*inputs)
 
-    def level(self, index: int, x: Tensor) -> Tensor:
-        """The level of stage ``index``, (N, C, H, W), from its last block's feature."""
-        return x
+    def level(self, x: Tensor) -> Tensor:
+        """A stage's level, (N, C, H, W), from its last block's feature."""
+        return x.permute(0, 3, 1, 2) if self.channels_last else x
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the levels of `out_indices`.
@@ -163,7 +172,7 @@ class StagedBackbone(Backbone):
             for block in stage:
                 x = self.run(block, x)
             if index in self.out_indices:
-                levels[index] = self.level(index, x)
+                levels[index] = self.level(x)
         return self.select(levels)
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:

@@ -250,7 +250,7 @@ class RevCol(Backbone):
         Returns:
             (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
         """
-        x = self.stem(pad_to_multiple(x, STEM_STRIDE))
+        x = self.embed(x)
         frozen = max(self.frozen_stages, 0)
         states, tapped = None, {}
         if frozen:
@@ -266,6 +266,10 @@ class RevCol(Backbone):
             tapped |= {frozen + i: state for i, state in found.items()}
         self._taps.update(tapped)
         return self.select(states)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images, (N, in_channels, H, W), to what every column reads, at stride 4."""
+        return self.stem(pad_to_multiple(x, STEM_STRIDE))
 
     @contextmanager
     def tap(self, columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:

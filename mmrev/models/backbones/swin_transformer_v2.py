@@ -557,6 +557,7 @@ class SwinTransformerV2(StagedBackbone):
     """
 
     no_weight_decay = ("cpb_mlp", "logit_scale")
+    channels_last = True
 
     def __init__(
         self,
@@ -642,10 +643,6 @@ class SwinTransformerV2(StagedBackbone):
         for part in block if block in self.stages[0] else [block]:
             x = super().run(part, x)
         return x
-
-    def level(self, index: int, x: Tensor) -> Tensor:
-        """(N, H, W, C) to (N, C, H, W)."""
-        return x.permute(0, 3, 1, 2)
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Layer id of a parameter, for layer-wise learning rate decay.

@@ -2,5 +2,6 @@
 
 from mmrev.models.necks.nfnet_pooling import NFNetPooling
 from mmrev.models.necks.normalized_average_pooling import NormalizedAveragePooling
+from mmrev.models.necks.simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ["NFNetPooling", "NormalizedAveragePooling"]
+__all__ = ["NFNetPooling", "NormalizedAveragePooling", "SimpleFeaturePyramid"]

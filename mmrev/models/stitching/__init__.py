@@ -1,0 +1,20 @@
+"""One model of several backbones, with many operating points."""
+
+from mmrev.models.stitching.anchors import Anchor, Tokens, anchor_of, register_anchor
+from mmrev.models.stitching.fit import fit_stitches
+from mmrev.models.stitching.routes import Crossing, Route, enumerate_routes
+from mmrev.models.stitching.stitch import Stitch
+from mmrev.models.stitching.stitched_backbone import StitchedBackbone
+
+__all__ = [
+    "Anchor",
+    "Crossing",
+    "Route",
+    "Stitch",
+    "StitchedBackbone",
+    "Tokens",
+    "anchor_of",
+    "enumerate_routes",
+    "fit_stitches",
+    "register_anchor",
+]

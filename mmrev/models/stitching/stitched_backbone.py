@@ -1,0 +1,266 @@
+"""One backbone made of several: every route through them is an operating point.
+
+Papers: Stitchable Neural Networks, arXiv 2302.06586; SN-Netv2, arXiv 2307.00154.
+Reference code: ziplab/SN-Net, ziplab/SN-Netv2. Written anew.
+Deviations: hierarchical anchors give four levels. A level belongs to the anchor that
+ends its stage, passes that anchor's own norm and a map of its own to the widths of the
+largest anchor, where SN-Netv2 passes it through the route's stitches without a norm.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+
+from mmrev.checkpoints import load_backbone
+from mmrev.models.stitching.anchors import STRIDES, Anchor, Part, Tokens, anchor_of
+from mmrev.models.stitching.routes import (
+    Crossing,
+    count_layers,
+    enumerate_routes,
+    segments,
+)
+from mmrev.models.stitching.stitch import Stitch
+from mmrev.registry import MODELS
+
+
+@MODELS.register_module()
+class StitchedBackbone(BaseModule):
+    """Two or more backbones and the stitches between them.
+
+    Every stitch, that is every route through the anchors, gives levels of the same
+    channels and strides, those of the largest anchor; `set_stitch` chooses one, for
+    training and evaluation alike. It starts with the largest anchor alone.
+
+    Args:
+        anchors: configs of backbones, small to large, of mmrev, mmdet, mmseg or
+            mmpretrain, timm through ``TIMMBackbone``; see `anchor_of`.
+        routes: settings of `enumerate_routes`: ``stages`` and others.
+        pyramid: config of a neck inside the backbone that makes four levels of one, for
+            plain ViTs: ``dict(type='mmrev.SimpleFeaturePyramid', out_channels=256)``.
+        rank: trains the stitches by updates of this rank; None trains them whole.
+        out_indices: levels to return.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` of the whole; anchors load
+            their own ``init_cfg``.
+
+    Attributes:
+        routes: the stitches; the index is the id.
+        stitch: id of the one in use.
+        runners: one `Anchor` for each of ``anchors``.
+
+    Raises:
+        ValueError: if the anchors cannot be stitched.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[dict],
+        routes: Mapping,
+        pyramid: dict | None = None,
+        rank: int | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.anchors = ModuleList(MODELS.build(dict(anchor)) for anchor in anchors)
+        self.runners = [anchor_of(backbone) for backbone in self.anchors]
+        _check_alike(self.runners)
+        self.depths = [list(anchor.depths) for anchor in self.runners]
+        self.routes = enumerate_routes(self.depths, **routes)
+        self._check_entries()
+        self.stitches = nn.ModuleDict()
+        for (stage, front, end), count in count_layers(self.routes).items():
+            widths = (self.runners[anchor].widths[stage] for anchor in (front, end))
+            pairs = list(zip(*widths, strict=True))
+            self.stitches[_key(stage, front, end)] = nn.ModuleList(
+                nn.ModuleList(Stitch(*pair, rank) for pair in pairs)
+                for _ in range(count)
+            )
+        target = self.runners[-1].channels
+        self.adapters = nn.ModuleList(
+            nn.ModuleList(
+                nn.Identity() if width == out else Stitch(width, out)
+                for width, out in zip(anchor.channels, target, strict=True)
+            )
+            for anchor in self.runners
+        )
+        self.pyramid = None
+        self.channels = list(target)
+        if pyramid is not None:
+            self.pyramid = MODELS.build({"in_channels": target[0], **pyramid})
+            self.channels = list(self.pyramid.channels)
+        for index in out_indices:
+            if not 0 <= index < len(self.channels):
+                raise ValueError(
+                    "StitchedBackbone: out_indices must lie in "
+                    f"0..{len(self.channels) - 1}, got {index}."
+                )
+        self.out_indices = tuple(out_indices)
+        table = [
+            (id, *crossing)
+            for id, route in enumerate(self.routes)
+            for crossing in route.crossings
+        ]
+        self.register_buffer("route_table", torch.tensor(table).view(-1, 7))
+        self.stitch = len(self.anchors) - 1
+
+    @property
+    def no_weight_decay(self) -> tuple[str, ...]:
+        """Parts of parameter names that optimizers leave without weight decay."""
+        parts = (getattr(anchor, "no_weight_decay", ()) for anchor in self.anchors)
+        return tuple(dict.fromkeys(part for own in parts for part in own))
+
+    def set_stitch(self, stitch: int) -> None:
+        """Choose the route that images take from now on.
+
+        Args:
+            stitch: id, an index of `routes`.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if not 0 <= stitch < len(self.routes):
+            raise ValueError(
+                f"StitchedBackbone: a stitch id must lie in 0..{len(self.routes) - 1}, "
+                f"of which 0..{len(self.anchors) - 1} are the anchors alone; got "
+                f"{stitch}."
+            )
+        self.stitch = stitch
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the levels of `out_indices` along the chosen route.
+
+        Args:
+            x: images, (N, 3, H, W), any H and W.
+
+        Returns:
+            (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
+        """
+        route = self.routes[self.stitch]
+        state = self.runners[route.anchors[0]].stem(x)
+        levels: dict[int, Tensor] = {}
+        for index, stage, start, stop, crossing in segments(route, self.depths):
+            anchor = self.runners[index]
+            state = anchor.run(state, stage, start, stop)
+            if crossing is not None:
+                state = self._cross(crossing, anchor.leave(state), x)
+                continue
+            for level in anchor.levels[stage]:
+                levels[level] = self._level(index, level, state)
+        if self.pyramid is not None:
+            # Anchors pad images to whole patches, levels cover the image alone.
+            levels = {
+                index: level[..., : -(-x.shape[2] // s), : -(-x.shape[3] // s)]
+                for index, (level, s) in enumerate(
+                    zip(self.pyramid(levels[0]), STRIDES, strict=True)
+                )
+            }
+        return tuple(levels[index] for index in self.out_indices)
+
+    def parts(self, stitch: int) -> list[Part]:
+        """Every module and parameter that a route uses."""
+        route = self.routes[stitch]
+        parts = self.runners[route.anchors[0]].stem_parts()
+        for index, stage, start, stop, crossing in segments(route, self.depths):
+            anchor = self.runners[index]
+            for block in range(start, stop):
+                parts += anchor.block_parts(stage, block)
+            if crossing is not None:
+                parts.append(self._stitches(crossing))
+                parts += self.runners[crossing.end].entry_parts()
+                continue
+            for level in anchor.levels[stage]:
+                parts.append(self.adapters[index][level])
+                if (norm := anchor.norm(level)) is not None:
+                    parts.append(norm)
+        if self.pyramid is not None:
+            parts.append(self.pyramid)
+        return parts
+
+    def init_weights(self) -> None:
+        """Load the checkpoint of `init_cfg`, else let every anchor initialise itself.
+
+        Raises:
+            ValueError: if the checkpoint lacks keys of this model or has others.
+            FileNotFoundError: if there is no such file.
+        """
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            load_backbone(self, self.init_cfg["checkpoint"])
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def _cross(self, crossing: Crossing, feature: list[Tokens], image: Tensor):
+        stitched = [
+            Tokens(stitch(tokens.values), tokens.size)
+            for stitch, tokens in zip(self._stitches(crossing), feature, strict=True)
+        ]
+        return self.runners[crossing.end].enter(stitched, image)
+
+    def _stitches(self, crossing: Crossing) -> nn.ModuleList:
+        return self.stitches[crossing_key(crossing)][crossing.layer]
+
+    def _level(self, index: int, level: int, state) -> Tensor:
+        anchor = self.runners[index]
+        x = anchor.level(state, level)
+        if (norm := anchor.norm(level)) is not None:
+            x = norm(x)
+        adapter = self.adapters[index][level]
+        if isinstance(adapter, nn.Identity):
+            return x
+        return adapter(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _check_entries(self) -> None:
+        for route in self.routes:
+            for crossing in route.crossings:
+                opened = self.runners[crossing.end].open_stages
+                if crossing.before == 0 and crossing.stage not in opened:
+                    raise ValueError(
+                        f"StitchedBackbone: a route enters stage {crossing.stage} of "
+                        f"anchor {crossing.end} before its first block, which changes "
+                        "resolution or channels. Set monotone=True in routes."
+                    )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Refuse the weights of other routes."""
+        theirs = state_dict.get(f"{prefix}route_table")
+        if theirs is not None and not torch.equal(theirs.cpu(), self.route_table.cpu()):
+            count = int(theirs[-1, 0]) + 1 if len(theirs) else 0
+            raise ValueError(
+                f"StitchedBackbone: the checkpoint has {count} stitches, this model "
+                f"{len(self.routes)}, or the same number of others. Build it with the "
+                "anchors and routes that the checkpoint was trained with."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def crossing_key(crossing: Crossing) -> str:
+    """Where the stitches of a crossing are, in `StitchedBackbone.stitches`."""
+    return _key(crossing.stage, crossing.front, crossing.end)
+
+
+def _key(stage: int, front: int, end: int) -> str:
+    return f"stage{stage}_{front}to{end}"
+
+
+def _check_alike(anchors: Sequence[Anchor]) -> None:
+    if len(anchors) < 2:
+        raise ValueError(
+            f"StitchedBackbone: expected two anchors or more, got {len(anchors)}."
+        )
+    for what in ("levels", "strides", "num_extra_tokens"):
+        values = [getattr(anchor, what) for anchor in anchors]
+        if any(_plain(value) != _plain(values[0]) for value in values):
+            names = [type(anchor.backbone).__name__ for anchor in anchors]
+            raise ValueError(
+                f"StitchedBackbone: anchors must have the same {what}, got "
+                + ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+                + ". Stitch backbones whose stages end at the same strides."
+            )
+
+
+def _plain(value):
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    return value
