@@ -146,7 +146,7 @@ class StitchedBackbone(BaseModule):
             if crossing is not None:
                 state = self._cross(crossing, anchor.leave(state), x)
                 continue
-            for level in anchor.levels[stage]:
+            for level in self._wanted(anchor, stage):
                 levels[level] = self._level(index, level, state)
         if self.pyramid is not None:
             # Anchors pad images to whole patches, levels cover the image alone.
@@ -170,7 +170,7 @@ class StitchedBackbone(BaseModule):
                 parts.append(self._stitches(crossing))
                 parts += self.runners[crossing.end].entry_parts()
                 continue
-            for level in anchor.levels[stage]:
+            for level in self._wanted(anchor, stage):
                 parts.append(self.adapters[index][level])
                 if (norm := anchor.norm(level)) is not None:
                     parts.append(norm)
@@ -200,6 +200,12 @@ class StitchedBackbone(BaseModule):
 
     def _stitches(self, crossing: Crossing) -> nn.ModuleList:
         return self.stitches[crossing_key(crossing)][crossing.layer]
+
+    def _wanted(self, anchor: Anchor, stage: int) -> list[int]:
+        """The levels that a stage gives and the output needs."""
+        if self.pyramid is not None:
+            return list(anchor.levels[stage])
+        return [level for level in anchor.levels[stage] if level in self.out_indices]
 
     def _level(self, index: int, level: int, state) -> Tensor:
         anchor = self.runners[index]
