@@ -20,18 +20,14 @@ def count_stitch_params(
     Returns:
         The number.
     """
-    left_out: set[int] = set()
+    left_out: list[nn.Module | nn.Parameter] = []
     if as_reference:
-        parts = [model.adapters]
+        left_out.append(model.adapters)
         for anchor in model.routes[stitch].anchors[:-1]:
-            parts += model.runners[anchor].uncounted_parts()
-        left_out = {id(p) for part in parts for p in _parameters(part)}
-    used = {
-        id(parameter): parameter.numel()
-        for part in model.parts(stitch)
-        for parameter in _parameters(part)
-    }
-    return sum(count for key, count in used.items() if key not in left_out)
+            left_out += model.runners[anchor].uncounted_parts()
+    excluded = {id(p) for part in left_out for p in _parameters(part)}
+    used = model.parameters_of(stitch)
+    return sum(p.numel() for p in used if id(p) not in excluded)
 
 
 def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:

@@ -10,6 +10,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import IterationSeedHook, seed_worker
 from .record import RecordHook
 from .sam import SAMAmpOptimWrapper, SAMBFloat16OptimWrapper, SAMOptimWrapper
+from .stitching import StitchSamplerHook
 from .storage import AtomicBackend
 from .transfer_classes import TransferClassesHook
 
@@ -28,6 +29,7 @@ __all__ = [
     "SAMAmpOptimWrapper",
     "SAMBFloat16OptimWrapper",
     "SAMOptimWrapper",
+    "StitchSamplerHook",
     "StrictCheckpointHook",
     "TransferClassesHook",
     "UserError",

@@ -10,6 +10,7 @@ largest anchor, where SN-Netv2 passes it through the route's stitches without a 
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.distributed as dist
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
@@ -23,6 +24,23 @@ from mmrev.models.stitching.routes import (
 )
 from mmrev.models.stitching.stitch import Stitch
 from mmrev.registry import MODELS
+
+
+class _Reach(torch.autograd.Function):
+    """Pass a level on, and let the backward pass come by parameters it has no part in.
+
+    DistributedDataParallel waits for every parameter: for those of other routes, too.
+    They get no gradient here, which it takes for zero.
+    """
+
+    @staticmethod
+    def forward(ctx, level: Tensor, *parameters: nn.Parameter) -> Tensor:
+        ctx.count = len(parameters)
+        return level.view_as(level)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, *[None] * ctx.count
 
 
 @MODELS.register_module()
@@ -156,7 +174,19 @@ class StitchedBackbone(BaseModule):
                     zip(self.pyramid(levels[0]), STRIDES, strict=True)
                 )
             }
-        return tuple(levels[index] for index in self.out_indices)
+        outputs = [levels[index] for index in self.out_indices]
+        if self.training and torch.is_grad_enabled() and dist.is_initialized():
+            trained = [p for p in self.parameters() if p.requires_grad]
+            outputs[0] = _Reach.apply(outputs[0], *trained)
+        return tuple(outputs)
+
+    def parameters_of(self, stitch: int) -> list[nn.Parameter]:
+        """Every parameter that a route uses, each once."""
+        found: dict[int, nn.Parameter] = {}
+        for part in self.parts(stitch):
+            own = [part] if isinstance(part, nn.Parameter) else part.parameters()
+            found.update((id(parameter), parameter) for parameter in own)
+        return list(found.values())
 
     def parts(self, stitch: int) -> list[Part]:
         """Every module and parameter that a route uses."""

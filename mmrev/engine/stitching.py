@@ -1,0 +1,194 @@
+"""Training a stitched backbone: which stitch takes each step.
+
+Papers: arXiv 2302.06586, section 3.3 (uniform); SN-Netv2, arXiv 2307.00154, section 3.4
+(by operations). Deviations: the choice depends on seed and iteration alone, so that a
+resumed run goes on as the uninterrupted one; all processes take the same stitch, unless
+asked otherwise, and none needs ``find_unused_parameters``.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+from torch.optim import Optimizer
+
+from mmrev.analysis.flops import count_flops
+from mmrev.models.stitching import StitchedBackbone
+from mmrev.registry import HOOKS
+
+__all__ = ["StitchSamplerHook", "flops_bins"]
+
+
+@HOOKS.register_module()
+class StitchSamplerHook(Hook):
+    """Chooses a stitch for every training step, and the largest anchor for validation.
+
+    Parameters that no stitch since the last update used keep their values: neither
+    momentum nor weight decay moves them, in one process as in many.
+
+    Args:
+        strategy: 'uniform', every stitch is as likely; 'flops', every bin of
+            operations is, and in a bin every stitch.
+        bins: of 'flops', of equal width from the cheapest stitch to the dearest.
+        image_size: of 'flops', height and width to count at, pixels.
+        anchors_share: probability that an anchor alone is taken, whatever the strategy;
+            None leaves that to the strategy.
+        stitches: ids to choose from; None takes all.
+        seed: of the choice.
+        same_on_all_ranks: False lets every process choose for itself.
+
+    Raises:
+        ValueError: on a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        strategy: str = "uniform",
+        bins: int = 8,
+        image_size: int = 224,
+        anchors_share: float | None = None,
+        stitches: Sequence[int] | None = None,
+        seed: int = 0,
+        same_on_all_ranks: bool = True,
+    ):
+        if strategy not in ("uniform", "flops"):
+            raise ValueError(
+                "StitchSamplerHook: strategy must be 'uniform' or 'flops', got "
+                f"{strategy!r}."
+            )
+        if bins < 1:
+            raise ValueError(f"StitchSamplerHook: bins must be >= 1, got {bins}.")
+        if anchors_share is not None and not 0 <= anchors_share <= 1:
+            raise ValueError(
+                f"StitchSamplerHook: anchors_share must lie in 0..1, got "
+                f"{anchors_share}."
+            )
+        self.strategy = strategy
+        self.bins = bins
+        self.image_size = image_size
+        self.anchors_share = anchors_share
+        self.stitches = stitches
+        self.seed = seed
+        self.same_on_all_ranks = same_on_all_ranks
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the backbone, weigh its stitches and watch the optimizer."""
+        self._backbone = find_stitched(runner.model)
+        self._probabilities = self.probabilities(self._backbone)
+        self._pending: set[int] = set()
+        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(
+            self._forget_unused
+        )
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Choose."""
+        ranks = [0] if self.same_on_all_ranks else range(get_world_size())
+        chosen = [self._choose(runner.iter, rank) for rank in ranks]
+        self._pending.update(chosen)
+        self._backbone.set_stitch(chosen[0 if len(chosen) == 1 else get_rank()])
+
+    def before_val(self, runner: Runner) -> None:
+        """Validate the largest anchor."""
+        backbone = find_stitched(runner.model)
+        backbone.set_stitch(len(backbone.anchors) - 1)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the largest anchor."""
+        self._handle.remove()
+        self.before_val(runner)
+
+    def probabilities(self, backbone: StitchedBackbone) -> np.ndarray:
+        """Of every stitch of a backbone, (number of stitches,).
+
+        Raises:
+            ValueError: if `stitches` names one that there is not, or `anchors_share`
+                leaves nothing to choose from.
+        """
+        count, anchors = len(backbone.routes), len(backbone.anchors)
+        ids = sorted(set(range(count) if self.stitches is None else self.stitches))
+        if not ids or ids[0] < 0 or ids[-1] >= count:
+            raise ValueError(
+                f"StitchSamplerHook: stitches must be ids of 0..{count - 1}, got {ids}."
+            )
+        groups = [ids]
+        if self.strategy == "flops":
+            groups = flops_bins(backbone, ids, self.bins, self.image_size)
+        weights = np.zeros(count)
+        for group in groups:
+            weights[group] = 1 / len(groups) / len(group)
+        if self.anchors_share is None:
+            return weights
+        parts = weights[:anchors], weights[anchors:]
+        for part, share in zip(
+            parts, (self.anchors_share, 1 - self.anchors_share), strict=True
+        ):
+            if share > 0 and not part.any():
+                raise ValueError(
+                    f"StitchSamplerHook: anchors_share={self.anchors_share} needs "
+                    f"anchors and others to choose from, got stitches {ids}."
+                )
+            part *= share / max(part.sum(), 1e-12)
+        return weights
+
+    def _choose(self, iteration: int, rank: int) -> int:
+        entropy = np.random.SeedSequence([self.seed, rank, iteration])
+        generator = np.random.default_rng(entropy)
+        return int(generator.choice(len(self._probabilities), p=self._probabilities))
+
+    def _forget_unused(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        used = {
+            id(parameter)
+            for stitch in self._pending
+            for parameter in self._backbone.parameters_of(stitch)
+        }
+        for parameter in self._backbone.parameters():
+            if id(parameter) not in used:
+                parameter.grad = None
+        self._pending.clear()
+
+
+def find_stitched(model: nn.Module) -> StitchedBackbone:
+    """The stitched backbone of a model.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, StitchedBackbone):
+            return module
+    raise ValueError(
+        f"Expected a model with a mmrev.StitchedBackbone, got {type(model).__name__} "
+        "without. Set model.backbone.type."
+    )
+
+
+def flops_bins(
+    backbone: StitchedBackbone, stitches: Sequence[int], bins: int, image_size: int
+) -> list[list[int]]:
+    """Group stitches by operations, in bins of equal width; empty ones are left out.
+
+    Args:
+        backbone: counted on the meta device, itself untouched.
+        stitches: ids.
+        bins: number of bins.
+        image_size: height and width, pixels.
+
+    Returns:
+        Ids of each bin, cheap to dear.
+    """
+    twin = copy.deepcopy(backbone).eval().to("meta")
+    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    flops = []
+    for stitch in stitches:
+        twin.set_stitch(stitch)
+        flops.append(count_flops(twin, image))
+    edges = np.linspace(min(flops), max(flops), bins + 1)[1:-1]
+    groups: dict[int, list[int]] = {}
+    for stitch, place in zip(stitches, np.digitize(flops, edges), strict=True):
+        groups.setdefault(int(place), []).append(stitch)
+    return [groups[place] for place in sorted(groups)]
