@@ -10,7 +10,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import IterationSeedHook, seed_worker
 from .record import RecordHook
 from .sam import SAMAmpOptimWrapper, SAMBFloat16OptimWrapper, SAMOptimWrapper
-from .stitching import StitchSamplerHook
+from .stitching import StitchFitHook, StitchSamplerHook
 from .storage import AtomicBackend
 from .transfer_classes import TransferClassesHook
 
@@ -29,6 +29,7 @@ __all__ = [
     "SAMAmpOptimWrapper",
     "SAMBFloat16OptimWrapper",
     "SAMOptimWrapper",
+    "StitchFitHook",
     "StitchSamplerHook",
     "StrictCheckpointHook",
     "TransferClassesHook",

@@ -1,27 +1,89 @@
-"""Training a stitched backbone: which stitch takes each step.
+"""Training a stitched backbone: how stitches start, and which one takes each step.
 
-Papers: arXiv 2302.06586, section 3.3 (uniform); SN-Netv2, arXiv 2307.00154, section 3.4
-(by operations). Deviations: the choice depends on seed and iteration alone, so that a
-resumed run goes on as the uninterrupted one; all processes take the same stitch, unless
-asked otherwise, and none needs ``find_unused_parameters``.
+Papers: arXiv 2302.06586, sections 3.2 (least squares) and 3.3 (uniform choice);
+SN-Netv2, arXiv 2307.00154, section 3.4 (choice by operations). Deviations: the choice
+depends on seed and iteration alone, so that a resumed run goes on as the uninterrupted
+one; all processes take the same stitch, unless asked otherwise, and none needs
+``find_unused_parameters``.
 """
 
 import copy
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmrev.analysis.flops import count_flops
-from mmrev.models.stitching import StitchedBackbone
+from mmrev.models.stitching import StitchedBackbone, fit_stitches
 from mmrev.registry import HOOKS
 
-__all__ = ["StitchSamplerHook", "flops_bins"]
+__all__ = ["StitchFitHook", "StitchSamplerHook", "flops_bins"]
+
+
+@HOOKS.register_module()
+class StitchFitHook(Hook):
+    """Sets the stitches by least squares on training images, before training starts.
+
+    A run that resumes, or starts from a checkpoint, keeps the stitches it has. The
+    processes of a distributed run share the images.
+
+    Args:
+        num_images: images, evenly spread over the training set.
+        ridge: of `fit_stitches`.
+        tokens: likewise.
+        seed: of the augmentations and positions.
+    """
+
+    # Before any hook that copies weights, as EMA's.
+    priority = "VERY_HIGH"
+
+    def __init__(
+        self,
+        num_images: int = 100,
+        ridge: float = 1e-4,
+        tokens: int = 256,
+        seed: int = 0,
+    ):
+        if num_images < 1:
+            raise ValueError(
+                f"StitchFitHook: num_images must be >= 1, got {num_images}."
+            )
+        self.num_images = num_images
+        self.settings = {"ridge": ridge, "tokens": tokens, "seed": seed}
+        self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:
+        """Fit, and log how well."""
+        if runner.iter > 0 or runner._load_from:
+            return
+        backbone = find_stitched(runner.model)
+        scores = fit_stitches(backbone, self._batches(runner), **self.settings)
+        lines = [f"{name}: {score:.3f}" for name, score in scores.items()]
+        runner.logger.info("\n".join(["R2 of the stitches' least squares:", *lines]))
+
+    def _batches(self, runner: Runner) -> Iterator[Tensor]:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        loader = runner.train_dataloader
+        count = min(self.num_images, len(loader.dataset))
+        indices = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            for index in indices[get_rank() :: get_world_size()]:
+                for seed in (random.seed, np.random.seed, torch.manual_seed):
+                    seed(self.seed + int(index))
+                batch = loader.collate_fn([loader.dataset[int(index)]])
+                yield model.data_preprocessor(batch, False)["inputs"]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
 
 
 @HOOKS.register_module()

@@ -1,6 +1,7 @@
 """Which stitch takes a step, in one process and in two."""
 
 import copy
+import random
 import socket
 from types import SimpleNamespace
 
@@ -12,7 +13,12 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmrev.engine.stitching import StitchSamplerHook, find_stitched, flops_bins
+from mmrev.engine.stitching import (
+    StitchFitHook,
+    StitchSamplerHook,
+    find_stitched,
+    flops_bins,
+)
 from mmrev.models.stitching import StitchedBackbone
 
 
@@ -150,6 +156,51 @@ def test_settings_outside_their_range(settings, message):
 def test_a_model_without_stitches():
     with pytest.raises(ValueError, match=r"mmrev\.StitchedBackbone, got Linear"):
         find_stitched(nn.Linear(2, 2))
+
+
+class Images(torch.utils.data.Dataset):
+    """Ten images, with an augmentation from each library."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        image = torch.full((3, 64, 64), float(index)) + torch.randn(3, 64, 64)
+        return image * (1 + random.random()) + np.random.rand()
+
+
+class Fitted:
+    """As much of a runner as the hook sees."""
+
+    def __init__(self, iteration=0, load_from=None):
+        self.model = Model()
+        self.model.data_preprocessor = lambda batch, training: {"inputs": batch}
+        self.train_dataloader = torch.utils.data.DataLoader(Images())
+        self.iter, self._load_from, self.log = iteration, load_from, []
+        self.logger = SimpleNamespace(info=self.log.append)
+
+
+def test_stitches_are_fitted_before_the_first_step_alone():
+    start = Model().state_dict()
+    runs = [Fitted(), Fitted(), Fitted(iteration=7), Fitted(load_from="some.pth")]
+    for seed, run in enumerate(runs):
+        torch.manual_seed(seed)
+        expected = torch.Generator().manual_seed(seed)
+        StitchFitHook(num_images=4, tokens=16).before_train(run)
+        assert torch.equal(torch.rand(2), torch.rand(2, generator=expected))
+    first, second, *kept = (run.model.state_dict() for run in runs)
+    for name, value in start.items():
+        assert torch.equal(first[name], second[name]), name
+        fitted = "stitches." in name or "adapters." in name
+        assert torch.equal(first[name], value) != fitted, name
+        assert all(torch.equal(state[name], value) for state in kept), name
+    assert "R2" in runs[0].log[0] and "stitches.stage1_0to1.0.0: " in runs[0].log[0]
+    assert not runs[2].log
+
+
+def test_no_images_to_fit_on():
+    with pytest.raises(ValueError, match="num_images must be >= 1, got 0"):
+        StitchFitHook(num_images=0)
 
 
 STEPS, WORLD_SIZE = 5, 2
