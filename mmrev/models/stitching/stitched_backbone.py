@@ -120,7 +120,8 @@ class StitchedBackbone(BaseModule):
             for id, route in enumerate(self.routes)
             for crossing in route.crossings
         ]
-        self.register_buffer("route_table", torch.tensor(table).view(-1, 7))
+        rows = torch.tensor(table, dtype=torch.long).view(-1, 7)
+        self.register_buffer("route_table", rows)
         self.stitch = len(self.anchors) - 1
 
     @property
