@@ -10,6 +10,7 @@ __all__ = [
     "DATASETS",
     "FUNCTIONS",
     "HOOKS",
+    "LOOPS",
     "METRICS",
     "MODELS",
     "OPTIM_WRAPPERS",
@@ -32,6 +33,7 @@ DATASETS = _child("DATASETS", "mmrev.datasets")
 TRANSFORMS = _child("TRANSFORMS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")
+LOOPS = _child("LOOPS", "mmrev.engine")
 FUNCTIONS = _child("FUNCTIONS", "mmrev.engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "mmrev.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "mmrev.engine")

@@ -1,8 +1,47 @@
-"""What each stitch of a stitched backbone costs."""
+"""What each stitch of a stitched backbone costs, and which one fits a budget."""
 
+import copy
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.table import Table
 from torch import nn
 
+from mmrev.analysis.flops import count_flops
+from mmrev.analysis.memory import peak_memory
+from mmrev.analysis.speed import paired_times
+from mmrev.atomic import write_bytes
 from mmrev.models.stitching import StitchedBackbone
+
+
+class StitchCost(BaseModel):
+    """One stitch.
+
+    Attributes:
+        id: of the stitch.
+        route: to read, as ``0 >(s2: 3>5)> 1``.
+        params: that it uses.
+        params_as_reference: as `count_stitch_params` says.
+        flops: multiply-adds of an image.
+        latency_ms: median time of an image; None if not measured.
+        memory_mb: peak of what an image allocates, MiB, above the parameters; likewise.
+        metric: how well it does, more is better; None if that is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    id: int
+    route: str
+    params: int
+    params_as_reference: int
+    flops: int
+    latency_ms: float | None = None
+    memory_mb: float | None = None
+    metric: float | None = None
 
 
 def count_stitch_params(
@@ -32,3 +71,161 @@ def count_stitch_params(
 
 def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
     return [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+
+
+@torch.no_grad()
+def stitch_costs(
+    model: StitchedBackbone,
+    image_size: int = 224,
+    repeats: int = 5,
+    device: str = "cpu",
+) -> list[StitchCost]:
+    """Count and measure every stitch, in evaluation mode.
+
+    Args:
+        model: itself untouched.
+        image_size: height and width of the one image, pixels.
+        repeats: timed rounds over all stitches in turn; 0 measures nothing.
+        device: where to measure.
+
+    Returns:
+        One row a stitch, by id.
+    """
+    twin = copy.deepcopy(model).eval()
+    ids = twin.stitch_ids
+    costs = [
+        StitchCost(
+            id=stitch,
+            route=str(twin.routes[stitch]),
+            params=count_stitch_params(twin, stitch),
+            params_as_reference=count_stitch_params(twin, stitch, as_reference=True),
+            flops=flops,
+        )
+        for stitch, flops in zip(ids, stitch_flops(twin, ids, image_size), strict=True)
+    ]
+    if not repeats:
+        return costs
+    twin.to(device)
+    image = torch.randn(1, 3, image_size, image_size, device=device)
+    steps = {stitch: partial(_run, twin, stitch, image) for stitch in ids}
+    times = paired_times(steps, repeats, device)
+    for cost in costs:
+        cost.latency_ms = 1e3 * times[cost.id]
+        cost.memory_mb = peak_memory(steps[cost.id], device) / 2**20
+    return costs
+
+
+def stitch_flops(
+    model: StitchedBackbone, stitches: Sequence[int], image_size: int
+) -> list[int]:
+    """Multiply-adds of an image by stitches, counted on the meta device.
+
+    Args:
+        model: itself untouched.
+        stitches: ids.
+        image_size: height and width, pixels.
+    """
+    twin = copy.deepcopy(model).eval().to("meta")
+    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    return [count_flops(_run, twin, stitch, image) for stitch in stitches]
+
+
+def _run(model: StitchedBackbone, stitch: int, image: torch.Tensor) -> None:
+    model.set_stitch(stitch)
+    model(image)
+
+
+def pick_stitch(
+    costs: Sequence[StitchCost],
+    *,
+    budget_ms: float | None = None,
+    gflops: float | None = None,
+    memory_mb: float | None = None,
+) -> int:
+    """The best stitch within all budgets that are given.
+
+    Best is the highest metric, or, where no stitch has one, the most operations.
+
+    Args:
+        costs: of `stitch_costs`.
+        budget_ms: largest latency, milliseconds.
+        gflops: largest number of multiply-adds, billions.
+        memory_mb: largest peak of memory, MiB.
+
+    Returns:
+        Its id.
+
+    Raises:
+        ValueError: if no stitch fits, with what would; or if a budget is of something
+            that was not measured.
+    """
+    left = list(costs)
+    for name, budget, values in (
+        ("budget_ms", budget_ms, {cost.id: cost.latency_ms for cost in costs}),
+        ("gflops", gflops, {cost.id: cost.flops / 1e9 for cost in costs}),
+        ("memory_mb", memory_mb, {cost.id: cost.memory_mb for cost in costs}),
+    ):
+        if budget is None:
+            continue
+        if None in values.values():
+            raise ValueError(
+                f"pick_stitch: {name}={budget} needs a table that was measured; make "
+                "it with repeats > 0."
+            )
+        fitting = [cost for cost in left if values[cost.id] <= budget]
+        if not fitting:
+            least = min(left, key=lambda cost: values[cost.id]).id
+            raise ValueError(
+                f"pick_stitch: no stitch meets {name}={budget}; of those within the "
+                f"budgets before it, stitch {least} needs least, {values[least]:.4g}."
+            )
+        left = fitting
+    known = [cost for cost in left if cost.metric is not None]
+    if known:
+        return max(known, key=lambda cost: cost.metric).id
+    return max(left, key=lambda cost: cost.flops).id
+
+
+def save_costs(costs: Sequence[StitchCost], path: str | Path) -> None:
+    """Write a table as JSON."""
+    text = json.dumps([cost.model_dump() for cost in costs], indent=1)
+    write_bytes(path, text.encode())
+
+
+def load_costs(path: str | Path) -> list[StitchCost]:
+    """Read a table that `save_costs` wrote.
+
+    Raises:
+        ValueError: if it is none, naming the file.
+        FileNotFoundError: if there is no such file.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+        return [StitchCost.model_validate(row) for row in rows]
+    except (TypeError, json.JSONDecodeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}: expected a table of stitches, got {first}"
+        ) from error
+
+
+def costs_table(costs: Sequence[StitchCost]) -> Table:
+    """The same to read, to be printed by rich."""
+    table = Table(
+        caption="as ref.: as the code of SN-Net counts; ms and MB: of one image",
+        caption_justify="left",
+    )
+    for name in ("id", "params M", "as ref.", "GMACs", "ms", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("route", no_wrap=True)
+    for cost in costs:
+        measured = (cost.latency_ms, cost.memory_mb)
+        table.add_row(
+            str(cost.id),
+            f"{cost.params / 1e6:.2f}",
+            f"{cost.params_as_reference / 1e6:.2f}",
+            f"{cost.flops / 1e9:.2f}",
+            *("-" if value is None else f"{value:.1f}" for value in measured),
+            cost.route,
+        )
+    return table

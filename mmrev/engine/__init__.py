@@ -10,7 +10,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import IterationSeedHook, seed_worker
 from .record import RecordHook
 from .sam import SAMAmpOptimWrapper, SAMBFloat16OptimWrapper, SAMOptimWrapper
-from .stitching import StitchFitHook, StitchSamplerHook
+from .stitching import StitchFitHook, StitchSamplerHook, StitchTestLoop
 from .storage import AtomicBackend
 from .transfer_classes import TransferClassesHook
 
@@ -31,6 +31,7 @@ __all__ = [
     "SAMOptimWrapper",
     "StitchFitHook",
     "StitchSamplerHook",
+    "StitchTestLoop",
     "StrictCheckpointHook",
     "TransferClassesHook",
     "UserError",

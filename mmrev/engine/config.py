@@ -11,13 +11,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from .errors import UserError, nearest
 
-__all__ = ["OverrideAction", "check_data", "load_config"]
+__all__ = ["OverrideAction", "check_data", "components", "load_config"]
 
 _SCOPES = {
     "mmdet": "onedl-mmdetection",
@@ -169,6 +170,17 @@ def _scopes_of(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _scopes_of(item)
+
+
+def components(node: Any, cls: type) -> Iterator[ConfigDict]:
+    """The parts of a config that build a class of this suite, or a subclass of it."""
+    if isinstance(node, Mapping):
+        name = str(node.get("type"))
+        found = MODELS.get(name) if name.startswith("mmrev.") else None
+        if found is not None and issubclass(found, cls):
+            yield node
+        for value in node.values():
+            yield from components(value, cls)
 
 
 def check_data(cfg: Config, *splits: str) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmrev.atomic import replacing, write_bytes
 from mmrev.models.layers import Deployable
 
 from .checkpoint import load_strictly, read_checkpoint
-from .config import load_config
+from .config import components, load_config
 from .console import quiet
 from .errors import UserError
 
@@ -121,7 +120,7 @@ def deploy(args: Namespace) -> Deployment:
 
 def _settings_of_backbone(cfg: Config) -> ConfigDict:
     """The part of the config that is to say ``deploy=True``."""
-    found = list(_deployable(cfg.get("model") or {}))
+    found = list(components(cfg.get("model") or {}, Deployable))
     if len(found) != 1:
         raise UserError(
             f"config {cfg.filename}: expected one backbone that can be deployed "
@@ -130,16 +129,6 @@ def _settings_of_backbone(cfg: Config) -> ConfigDict:
     if found[0].get("deploy"):
         raise UserError(f"config {cfg.filename}: the backbone is deployed already.")
     return found[0]
-
-
-def _deployable(node: object) -> Iterator[ConfigDict]:
-    if isinstance(node, Mapping):
-        name = str(node.get("type"))
-        cls = MODELS.get(name) if name.startswith("mmrev.") else None
-        if cls is not None and issubclass(cls, Deployable):
-            yield node
-        for value in node.values():
-            yield from _deployable(value)
 
 
 @torch.no_grad()

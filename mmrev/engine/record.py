@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, DumpResults
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -27,6 +27,7 @@ from mmrev.leaderboard.record import (
     Seeds,
 )
 from mmrev.leaderboard.store import save_record
+from mmrev.models.stitching import StitchedBackbone
 from mmrev.registry import HOOKS
 
 __all__ = ["RecordHook"]
@@ -40,7 +41,6 @@ class RecordHook(Hook):
         out_dir: Folder of the records.
         config_sha256: Hash of the resolved config, taken before anything was added.
         tta: Whether the test uses test-time augmentation.
-        predictions: File that the predictions are dumped to, if they are.
     """
 
     # After every other hook, so that it records what they reported.
@@ -51,12 +51,10 @@ class RecordHook(Hook):
         out_dir: str,
         config_sha256: str,
         tta: bool = False,
-        predictions: str | None = None,
     ):
         self.out_dir = out_dir
         self.config_sha256 = config_sha256
         self.tta = tta
-        self.predictions = predictions
         self._train_seed: int | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -104,7 +102,7 @@ class RecordHook(Hook):
             model=ModelInfo(
                 type=type(model).__name__,
                 backbone=type(getattr(model, "backbone", model)).__name__,
-                params=sum(parameter.numel() for parameter in model.parameters()),
+                **_size(model),
                 flops=flops,
                 flops_shape=flops_shape,
             ),
@@ -114,10 +112,7 @@ class RecordHook(Hook):
                 for metric in runner.test_evaluator.metrics
                 if (protocol := _protocol(metric))
             ],
-            predictions=self.predictions
-            and PredictionFile(
-                name=Path(self.predictions).name, sha256=file_sha256(self.predictions)
-            ),
+            predictions=_predictions(runner),
             seeds=Seeds(train=self._train_seed, test=runner.seed),
             software=software(),
             hardware=hardware(),
@@ -134,6 +129,28 @@ def _plain(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model if hasattr(model, "backbone") else getattr(model, "model", model)
+
+
+def _size(model: nn.Module) -> dict[str, int]:
+    """What the model has of parameters; of a stitched one, what its stitch uses."""
+    params = {id(p): p.numel() for p in model.parameters()}
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, StitchedBackbone):
+        return {"params": sum(params.values())}
+    used = {id(p) for p in backbone.parameters_of(backbone.stitch)}
+    for parameter in backbone.parameters():
+        if id(parameter) not in used:
+            del params[id(parameter)]
+    return {"params": sum(params.values()), "stitch": backbone.stitch}
+
+
+def _predictions(runner: Runner) -> PredictionFile | None:
+    """The file that the predictions were dumped to, if they were."""
+    for metric in runner.test_evaluator.metrics:
+        if isinstance(metric, DumpResults):
+            path = metric.out_file_path
+            return PredictionFile(name=Path(path).name, sha256=file_sha256(path))
+    return None
 
 
 def _finite(value: Any) -> float | None:

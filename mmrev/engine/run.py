@@ -124,7 +124,6 @@ def test(args: Namespace) -> None:
         out_dir=str(Path(cfg.work_dir, "records")),
         config_sha256=sha256,
         tta=args.tta,
-        predictions=args.out,
     )
     with _runner(cfg) as runner:
         runner.test()
@@ -229,6 +228,9 @@ def _runner(cfg: Config) -> Iterator[Runner]:
             yield RUNNERS.build(cfg)
         else:
             yield ConsoleRunner.from_cfg(cfg)
+        if dist.is_initialized():
+            # Process 0 keeps the store; gone early, it can take the others along.
+            dist.barrier()
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

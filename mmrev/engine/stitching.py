@@ -7,24 +7,41 @@ one; all processes take the same stitch, unless asked otherwise, and none needs
 ``find_unused_parameters``.
 """
 
-import copy
 import random
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
+from mmengine.evaluator import DumpResults
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, TestLoop
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmrev.analysis.flops import count_flops
+from mmrev.analysis.stitches import StitchCost, save_costs, stitch_costs, stitch_flops
+from mmrev.atomic import replacing, write_bytes
 from mmrev.models.stitching import StitchedBackbone, fit_stitches
-from mmrev.registry import HOOKS
+from mmrev.registry import HOOKS, LOOPS
 
-__all__ = ["StitchFitHook", "StitchSamplerHook", "flops_bins"]
+from .checkpoint import load_strictly, read_checkpoint
+from .config import components, load_config
+from .console import quiet
+from .errors import UserError
+
+__all__ = [
+    "StitchFitHook",
+    "StitchSamplerHook",
+    "StitchTestLoop",
+    "export_stitch",
+    "flops_bins",
+    "measure_stitches",
+]
 
 
 @HOOKS.register_module()
@@ -172,7 +189,9 @@ class StitchSamplerHook(Hook):
                 leaves nothing to choose from.
         """
         count, anchors = len(backbone.routes), len(backbone.anchors)
-        ids = sorted(set(range(count) if self.stitches is None else self.stitches))
+        ids = sorted(
+            set(backbone.stitch_ids if self.stitches is None else self.stitches)
+        )
         if not ids or ids[0] < 0 or ids[-1] >= count:
             raise ValueError(
                 f"StitchSamplerHook: stitches must be ids of 0..{count - 1}, got {ids}."
@@ -214,6 +233,52 @@ class StitchSamplerHook(Hook):
         self._pending.clear()
 
 
+@LOOPS.register_module()
+class StitchTestLoop(TestLoop):
+    """Tests stitches one after the other; each leaves a record of its own.
+
+    Predictions that are dumped get the id at the end of the file's name.
+
+    Args:
+        *args: of mmengine's TestLoop.
+        stitches: ids; None takes all.
+        **kwargs: of mmengine's TestLoop.
+    """
+
+    def __init__(self, *args, stitches: Sequence[int] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.stitches = stitches
+
+    def run(self) -> dict[str, float]:
+        """Test; return metrics by ``stitch{id}/{name}``.
+
+        Raises:
+            UserError: if a stitch does not exist.
+        """
+        backbone = find_stitched(self.runner.model)
+        dumps = {
+            metric: Path(metric.out_file_path)
+            for metric in self.evaluator.metrics
+            if isinstance(metric, DumpResults)
+        }
+        stitches = backbone.stitch_ids if self.stitches is None else self.stitches
+        if unknown := [i for i in stitches if i not in backbone.stitch_ids]:
+            raise UserError(
+                f"test_cfg.stitches must lie in {backbone.stitch_ids[0]}.."
+                f"{backbone.stitch_ids[-1]}, got {unknown[0]}."
+            )
+        metrics = {}
+        for stitch in stitches:
+            backbone.set_stitch(stitch)
+            self.runner.logger.info(f"stitch {stitch}: {backbone.routes[stitch]}")
+            for metric, path in dumps.items():
+                name = f"{path.stem}-stitch{stitch}{path.suffix}"
+                metric.out_file_path = str(path.with_name(name))
+            found = super().run()
+            metrics |= {f"stitch{stitch}/{name}": v for name, v in found.items()}
+        return metrics
+
+
 def find_stitched(model: nn.Module) -> StitchedBackbone:
     """The stitched backbone of a model.
 
@@ -243,14 +308,95 @@ def flops_bins(
     Returns:
         Ids of each bin, cheap to dear.
     """
-    twin = copy.deepcopy(backbone).eval().to("meta")
-    image = torch.empty(1, 3, image_size, image_size, device="meta")
-    flops = []
-    for stitch in stitches:
-        twin.set_stitch(stitch)
-        flops.append(count_flops(twin, image))
+    flops = stitch_flops(backbone, stitches, image_size)
     edges = np.linspace(min(flops), max(flops), bins + 1)[1:-1]
     groups: dict[int, list[int]] = {}
     for stitch, place in zip(stitches, np.digitize(flops, edges), strict=True):
         groups.setdefault(int(place), []).append(stitch)
     return [groups[place] for place in sorted(groups)]
+
+
+def measure_stitches(args: Namespace) -> list[StitchCost]:
+    """Count and measure as ``tools/stitches.py`` was asked to.
+
+    Args:
+        args: ``config``, ``checkpoint`` or None, ``size`` of the image, ``repeats`` of
+            the timing, ``device``, and ``out``, a file for the table, or None.
+
+    Returns:
+        One row a stitch.
+
+    Raises:
+        UserError: names the path or key at fault.
+    """
+    model = _load(load_config(args.config), args)
+    backbone = find_stitched(model)
+    costs = stitch_costs(backbone, args.size, args.repeats, args.device)
+    if args.out:
+        save_costs(costs, args.out)
+    return costs
+
+
+@torch.no_grad()
+def export_stitch(args: Namespace) -> tuple[int, int]:
+    """Export as ``tools/export_stitch.py`` was asked to.
+
+    Args:
+        args: ``config``, ``checkpoint``, ``stitch``, and ``out``, a checkpoint to
+            write; the config is written beside it, as ``.py``.
+
+    Returns:
+        Parameters of the backbone before and after.
+
+    Raises:
+        UserError: names the path or key at fault, or what does not hold of the model;
+            then nothing is written.
+    """
+    out = Path(args.out)
+    out_config = out.with_suffix(".py")
+    if out.suffix != ".pth":
+        raise UserError(f"OUT must end in .pth, got {out}.")
+    for path in (out, out_config):
+        if path.exists():
+            raise UserError(f"{path} exists already; remove it or name another.")
+    cfg = load_config(args.config)
+    model = _load(cfg, args)
+    whole = find_stitched(model)
+    try:
+        whole.set_stitch(args.stitch)
+    except ValueError as error:
+        raise UserError(f"stitch {args.stitch}: {error}") from error
+    (settings,) = components(cfg.model, StitchedBackbone)
+    settings.update(only=args.stitch, init_cfg=None)
+    small = MODELS.build(cfg.model)
+    kept = set(small.state_dict())
+    weights = {key: v for key, v in model.state_dict().items() if key in kept}
+    small.load_state_dict(weights)
+    image = torch.randn(1, 3, 97, 131, generator=torch.manual_seed(0))
+    levels = [find_stitched(m).eval()(image) for m in (model, small)]
+    if not all(map(torch.equal, *levels)):
+        raise UserError(
+            f"stitch {args.stitch}: without the other weights its output is another; "
+            "nothing was written. This is an error of mmrev: please report it."
+        )
+    with replacing(out) as part:
+        torch.save({"state_dict": weights, "meta": {}}, part)
+    write_bytes(out_config, cfg.pretty_text.encode())
+    backbones = (whole, find_stitched(small))
+    return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)
+
+
+def _load(cfg: Config, args: Namespace) -> nn.Module:
+    """The model of a config with a stitched backbone, with the checkpoint if given."""
+    quiet()
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
+        raise UserError(
+            f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "
+            f"got {(cfg.get('model') or {}).get('type')} without."
+        )
+    model = MODELS.build(cfg.model)
+    if args.checkpoint:
+        checkpoint = read_checkpoint(args.checkpoint)
+        load_strictly(model, checkpoint, args.checkpoint, args.config)
+    return model

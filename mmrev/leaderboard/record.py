@@ -70,9 +70,10 @@ class ModelInfo(_Part):
     Attributes:
         type: Class of the model.
         backbone: Class of its backbone.
-        params: Parameters, trainable or not.
+        params: Parameters, trainable or not; of a stitched model, those in use.
         flops: Multiply-adds of testing the first image of the split.
         flops_shape: Height and width at which it entered the model.
+        stitch: Id of the stitch that was tested; None if the model has none.
     """
 
     type: str
@@ -80,6 +81,7 @@ class ModelInfo(_Part):
     params: int
     flops: int
     flops_shape: tuple[int, int]
+    stitch: int | None = None
 
 
 class PredictionFile(_Part):

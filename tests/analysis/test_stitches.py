@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from mmrev.analysis.flops import count_flops
-from mmrev.analysis.stitches import count_stitch_params
+from mmrev.analysis.stitches import (
+    StitchCost,
+    count_stitch_params,
+    load_costs,
+    pick_stitch,
+    save_costs,
+    stitch_costs,
+)
 from mmrev.models.stitching import StitchedBackbone
 
 SWIN = [
@@ -111,3 +118,81 @@ def test_flops_agree_with_the_references(models, name, stitch, flops):
     image = torch.empty(1, 3, 224, 224, device="meta")
     counted = count_flops(lambda: model(image))
     assert counted == pytest.approx(flops, rel=0.02)
+
+
+def rows(**columns):
+    defaults = dict(route="0", params=1, params_as_reference=1, flops=1)
+    table = [
+        dict(zip(columns, values, strict=True))
+        for values in zip(*columns.values(), strict=True)
+    ]
+    return [StitchCost(**defaults | {"id": i} | row) for i, row in enumerate(table)]
+
+
+COSTS = rows(
+    flops=[1_000_000_000, 3_000_000_000, 2_000_000_000],
+    latency_ms=[10.0, 30.0, 40.0],
+    memory_mb=[5.0, 9.0, 3.0],
+)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "stitch"),
+    [
+        ({}, 1),
+        (dict(gflops=2.0), 2),
+        (dict(gflops=2.5, budget_ms=20), 0),
+        (dict(memory_mb=5), 2),
+        (dict(memory_mb=5, budget_ms=39.9), 0),
+    ],
+)
+def test_the_largest_stitch_within_the_budgets(budgets, stitch):
+    assert pick_stitch(COSTS, **budgets) == stitch
+
+
+def test_the_best_stitch_where_a_metric_is_known():
+    costs = rows(metric=[0.4, None, 0.3], flops=[1, 2, 3])
+    assert pick_stitch(costs) == 0
+    assert pick_stitch(costs, gflops=1e-6) == 0
+
+
+@pytest.mark.parametrize(
+    ("costs", "budgets", "message"),
+    [
+        (COSTS, dict(budget_ms=5), r"budget_ms=5; .*stitch 0 needs least, 10\."),
+        (
+            COSTS,
+            dict(budget_ms=10, memory_mb=4),
+            r"memory_mb=4; .*stitch 0 needs least, 5\.",
+        ),
+        (rows(flops=[1, 2]), dict(budget_ms=5), "budget_ms=5 needs .*repeats > 0"),
+    ],
+)
+def test_budgets_that_nothing_meets(costs, budgets, message):
+    with pytest.raises(ValueError, match=message):
+        pick_stitch(costs, **budgets)
+
+
+def test_measured_costs_and_their_file(tmp_path):
+    net = dict(type="mmrev.ReduceNet")
+    arch = dict(channels=[8, 16, 24, 32], expansion=1)
+    anchors = [dict(net, arch=dict(arch, depths=[1, 1, n, 1])) for n in (2, 3)]
+    model = StitchedBackbone(anchors, routes=dict(stages=(2,), monotone=True))
+    model.set_stitch(0)
+    costs = stitch_costs(model, image_size=64, repeats=1)
+    assert model.stitch == 0 and model.training
+    assert [cost.id for cost in costs] == [0, 1, 2, 3]
+    assert costs[0].params == sum(p.numel() for p in model.anchors[0].parameters())
+    assert costs[0].flops < costs[1].flops
+    assert min(min(cost.latency_ms, cost.memory_mb) for cost in costs) > 0
+    save_costs(costs, tmp_path / "costs.json")
+    assert load_costs(tmp_path / "costs.json") == costs
+    assert stitch_costs(model, image_size=64, repeats=0)[0].latency_ms is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "[3]", '[{"id": 1}]', '{"id": 1}'])
+def test_a_file_that_is_no_table(tmp_path, text):
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"costs\.json: expected a table of stitches"):
+        load_costs(path)

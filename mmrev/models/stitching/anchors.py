@@ -14,6 +14,7 @@ from mmrev.models.layers import pad_to_multiple
 
 Part = nn.Module | nn.Parameter
 STRIDES = (4, 8, 16, 32)
+OWN = "mmrev.models.backbones"
 # Where mmdet, mmseg and mmpretrain keep their backbones.
 MMDET, MMSEG, MMPRETRAIN = TOOLBOXES = tuple(
     f"{name}.models.backbones" for name in ("mmdet", "mmseg", "mmpretrain")
@@ -170,7 +171,12 @@ def anchor_of(backbone: nn.Module) -> Anchor:
     )
 
 
-@register_anchor("mmrev.models.backbones.base.StagedBackbone")
+@register_anchor(
+    f"{OWN}.base.StagedBackbone",
+    # Whose forward only adds a warning, while a fade is not over.
+    f"{OWN}.vanillanet.VanillaNet",
+    f"{OWN}.reducenet.ReduceNet",
+)
 class StagedAnchor(Anchor):
     """Swin-V2, NFNet, VanillaNet and ReduceNet of this suite."""
 
@@ -214,7 +220,7 @@ class StagedAnchor(Anchor):
         return self.backbone.norm(index)
 
 
-@register_anchor("mmrev.models.backbones.revcol.RevCol")
+@register_anchor(f"{OWN}.revcol.RevCol")
 class ColumnsAnchor(Anchor):
     """RevCol, whose blocks are columns and whose feature is all four levels.
 
@@ -239,10 +245,6 @@ class ColumnsAnchor(Anchor):
 
     def entry_parts(self) -> list[Part]:
         return [self.backbone.stem]
-
-    def block_parts(self, stage: int, block: int) -> list[Part]:
-        column = self.backbone.columns[block]
-        return [column] if block else [column.levels]  # whose gains have no use
 
     def run(self, state: tuple, stage: int, start: int, stop: int) -> tuple:
         if start == stop:

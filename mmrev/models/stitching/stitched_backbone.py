@@ -59,12 +59,14 @@ class StitchedBackbone(BaseModule):
             plain ViTs: ``dict(type='mmrev.SimpleFeaturePyramid', out_channels=256)``.
         rank: trains the stitches by updates of this rank; None trains them whole.
         out_indices: levels to return.
+        only: id of a single stitch to keep, without the weights of all others.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` of the whole; anchors load
-            their own ``init_cfg``.
+            their own ``init_cfg``, unless `only` is set.
 
     Attributes:
         routes: the stitches; the index is the id.
         stitch: id of the one in use.
+        stitch_ids: those that can be chosen.
         runners: one `Anchor` for each of ``anchors``.
 
     Raises:
@@ -78,6 +80,7 @@ class StitchedBackbone(BaseModule):
         pyramid: dict | None = None,
         rank: int | None = None,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        only: int | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -122,7 +125,11 @@ class StitchedBackbone(BaseModule):
         ]
         rows = torch.tensor(table, dtype=torch.long).view(-1, 7)
         self.register_buffer("route_table", rows)
-        self.stitch = len(self.anchors) - 1
+        self.stitch_ids: Sequence[int] = range(len(self.routes))
+        self.set_stitch(len(self.anchors) - 1 if only is None else only)
+        if only is not None:
+            self.stitch_ids = [only]
+            self._keep_only(only)
 
     @property
     def no_weight_decay(self) -> tuple[str, ...]:
@@ -139,11 +146,11 @@ class StitchedBackbone(BaseModule):
         Raises:
             ValueError: if there is none.
         """
-        if not 0 <= stitch < len(self.routes):
+        if stitch not in self.stitch_ids:
             raise ValueError(
-                f"StitchedBackbone: a stitch id must lie in 0..{len(self.routes) - 1}, "
-                f"of which 0..{len(self.anchors) - 1} are the anchors alone; got "
-                f"{stitch}."
+                f"StitchedBackbone: a stitch id must lie in {self.stitch_ids[0]}.."
+                f"{self.stitch_ids[-1]} (0..{len(self.anchors) - 1} are the anchors "
+                f"alone), got {stitch}."
             )
         self.stitch = stitch
 
@@ -219,7 +226,7 @@ class StitchedBackbone(BaseModule):
         if (self.init_cfg or {}).get("type") == "Pretrained":
             load_backbone(self, self.init_cfg["checkpoint"])
             self._is_init = True
-        else:
+        elif len(self.stitch_ids) > 1:
             super().init_weights()
 
     def _cross(self, crossing: Crossing, feature: list[Tokens], image: Tensor):
@@ -247,6 +254,26 @@ class StitchedBackbone(BaseModule):
         if isinstance(adapter, nn.Identity):
             return x
         return adapter(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _keep_only(self, stitch: int) -> None:
+        """Drop the parameters that a stitch does not use, and the layers they leave.
+
+        Containers stay, since backbones reach into them when their mode is set.
+        """
+        parts = [p for p in self.parts(stitch) if isinstance(p, nn.Module)]
+        modules = {id(module) for part in parts for module in part.modules()}
+        parameters = {id(parameter) for parameter in self.parameters_of(stitch)}
+        for module in list(self.modules()):
+            for name, parameter in module._parameters.items():
+                if id(parameter) not in parameters:
+                    module._parameters[name] = None
+            for name, child in module._modules.items():
+                if (
+                    child is not None
+                    and id(child) not in modules
+                    and not child._modules
+                ):
+                    module._modules[name] = nn.Identity()
 
     def _check_entries(self) -> None:
         for route in self.routes:

@@ -194,6 +194,22 @@ def test_parts_are_what_a_gradient_reaches(stitched):
         assert used & ever == reached
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", SETS)
+def test_a_stitch_runs_without_the_weights_of_others(name):
+    whole, image = build(name), torch.randn(1, 3, *SIZE)
+    for stitch in {0, len(whole.anchors), len(whole.routes) - 1}:
+        alone = build(name, only=stitch)
+        weights = whole.state_dict()
+        alone.load_state_dict({key: weights[key] for key in alone.state_dict()})
+        alone.train()
+        alone.eval()
+        whole.set_stitch(stitch)
+        assert all(map(torch.equal, whole(image), alone(image)))
+        used = sum(p.numel() for p in whole.parameters_of(stitch))
+        assert sum(p.numel() for p in alone.parameters()) == used
+
+
 def test_state_dict_round_trip_and_other_routes():
     model = build("resnet")
     other = build("resnet")

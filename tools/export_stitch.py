@@ -1,0 +1,22 @@
+"""Write one stitch of a model as a checkpoint and config without the other weights."""
+
+from argparse import ArgumentParser
+
+from mmrev.engine.errors import one_line_errors
+from mmrev.engine.stitching import export_stitch
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse, export and report."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="that the checkpoint was trained with")
+    parser.add_argument("checkpoint")
+    parser.add_argument("stitch", type=int, help="id, as tools/stitches.py lists them")
+    parser.add_argument("out", help=".pth to write; the config is written beside it")
+    before, after = export_stitch(parser.parse_args(argv))
+    print(f"backbone: {before:,} parameters before, {after:,} after; equal in output")
+
+
+if __name__ == "__main__":
+    main()
