@@ -84,6 +84,26 @@ SETS = {
     "swin v2": dict(
         anchors=[swin_v2(8, 2), swin_v2(16, 4), swin_v2(16, 4)], routes=HIERARCHICAL
     ),
+    "convolutions of mmrev": dict(
+        anchors=[
+            dict(
+                type="mmrev.ReduceNet",
+                arch=dict(channels=[8, 8, 16, 24], depths=[1, 1, 2, 1], expansion=1),
+            ),
+            dict(
+                type="mmrev.VanillaNet",
+                arch=dict(
+                    channels=[8, 8, 12, 16, 16, 24, 24], strides=[1, 2, 2, 1, 2, 1]
+                ),
+            ),
+            dict(
+                type="mmrev.NFNet",
+                arch=dict(channels=[16] * 4, depths=[1, 1, 3, 1], group_width=8),
+                out_norm="layer_norm",
+            ),
+        ],
+        routes=dict(stages=(2,), monotone=True),
+    ),
     "resnet": dict(
         anchors=[resnet("mmdet", 18), resnet("mmdet", 50)],
         routes=dict(stages=(1, 2), monotone=True),
