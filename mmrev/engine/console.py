@@ -34,6 +34,7 @@ _HARMLESS = (
     ("`reduce_zero_label` will be deprecated", UserWarning),
     ("The shape of value will convert from", UserWarning),
     ("Default ``avg_non_ignore`` is False", UserWarning),
+    ("Warning: Profiler clears events", UserWarning),
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
 )
 

@@ -329,6 +329,7 @@ def measure_stitches(args: Namespace) -> list[StitchCost]:
     Raises:
         UserError: names the path or key at fault.
     """
+    quiet()
     model = _load(load_config(args.config), args)
     backbone = find_stitched(model)
     costs = stitch_costs(backbone, args.size, args.repeats, args.device)
@@ -352,6 +353,7 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
         UserError: names the path or key at fault, or what does not hold of the model;
             then nothing is written.
     """
+    quiet()
     out = Path(args.out)
     out_config = out.with_suffix(".py")
     if out.suffix != ".pth":
@@ -388,7 +390,6 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
 
 def _load(cfg: Config, args: Namespace) -> nn.Module:
     """The model of a config with a stitched backbone, with the checkpoint if given."""
-    quiet()
     init_default_scope(cfg.get("default_scope", "mmengine"))
     if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
         raise UserError(
