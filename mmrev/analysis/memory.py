@@ -1,9 +1,13 @@
 """Memory of a training step."""
 
+import os
 from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+# The profiler calls the absence of a GPU an error.
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 
 
 def peak_memory(step: Callable[[], object], device: str | torch.device = "cpu") -> int:
