@@ -101,7 +101,14 @@ class LatencyController:
 
         Returns:
             `stitch` for the next frame; the fastest where none fits.
+
+        Raises:
+            ValueError: if the latency is not above 0.
         """
+        if not latency_ms > 0:
+            raise ValueError(
+                f"LatencyController: latency_ms must be above 0, got {latency_ms}."
+            )
         load = latency_ms / self.front[self._rung].latency_ms
         self.load = self.memory * self.load + (1 - self.memory) * load
         fitting = self._slowest(self.budget_ms / self.load)

@@ -125,7 +125,10 @@ def stitch_flops(
         stitches: ids.
         image_size: height and width, pixels.
     """
-    twin = copy.deepcopy(model).eval().to("meta")
+    # Copied straight to the meta device: no second copy of the weights beside them.
+    memo = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
+    memo |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    twin = copy.deepcopy(model, memo).eval()
     image = torch.empty(1, 3, image_size, image_size, device="meta")
     return [count_flops(_run, twin, stitch, image) for stitch in stitches]
 
@@ -159,6 +162,8 @@ def pick_stitch(
         ValueError: if no stitch fits, with what would; or if a budget is of something
             that was not measured.
     """
+    if not costs:
+        raise ValueError("pick_stitch: expected a table of stitches, got an empty one.")
     left = list(costs)
     for name, budget, values in (
         ("budget_ms", budget_ms, {cost.id: cost.latency_ms for cost in costs}),

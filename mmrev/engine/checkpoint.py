@@ -24,6 +24,7 @@ __all__ = [
     "StrictCheckpointHook",
     "find_resumable",
     "load_strictly",
+    "new_model_files",
     "read_checkpoint",
     "read_resumable",
     "use_safe_loading",
@@ -177,6 +178,22 @@ class StrictCheckpointHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         load_strictly(model, checkpoint, runner._load_from, runner.cfg.filename)
+
+
+def new_model_files(out: str | Path) -> tuple[Path, Path]:
+    """Where a derived model goes: its checkpoint, and its config beside it.
+
+    Raises:
+        UserError: The name is no checkpoint's, or a file is there already.
+    """
+    out = Path(out)
+    if out.suffix != ".pth":
+        raise UserError(f"OUT must end in .pth, got {out}.")
+    files = out, out.with_suffix(".py")
+    for path in files:
+        if path.exists():
+            raise UserError(f"{path} exists already; remove it or name another.")
+    return files
 
 
 def load_strictly(

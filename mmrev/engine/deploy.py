@@ -4,7 +4,6 @@ import copy
 from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -17,7 +16,7 @@ from mmrev.analysis.speed import paired_times
 from mmrev.atomic import replacing, write_bytes
 from mmrev.models.layers import Deployable
 
-from .checkpoint import load_strictly, read_checkpoint
+from .checkpoint import load_strictly, new_model_files, read_checkpoint
 from .config import components, load_config
 from .console import quiet
 from .errors import UserError
@@ -83,13 +82,7 @@ def deploy(args: Namespace) -> Deployment:
             then nothing is written.
     """
     quiet()
-    out = Path(args.out)
-    out_config = out.with_suffix(".py")
-    if out.suffix != ".pth":
-        raise UserError(f"OUT must end in .pth, got {out}.")
-    for path in (out, out_config):
-        if path.exists():
-            raise UserError(f"{path} exists already; remove it or name another.")
+    out, out_config = new_model_files(args.out)
     cfg = load_config(args.config)
     checkpoint = read_checkpoint(args.checkpoint)
     settings = _settings_of_backbone(cfg)

@@ -29,7 +29,7 @@ from mmrev.atomic import replacing, write_bytes
 from mmrev.models.stitching import StitchedBackbone, fit_stitches
 from mmrev.registry import HOOKS, LOOPS
 
-from .checkpoint import load_strictly, read_checkpoint
+from .checkpoint import load_strictly, new_model_files, read_checkpoint
 from .config import components, load_config
 from .console import quiet
 from .errors import UserError
@@ -160,6 +160,7 @@ class StitchSamplerHook(Hook):
         self._backbone = find_stitched(runner.model)
         self._probabilities = self.probabilities(self._backbone)
         self._pending: set[int] = set()
+        self._used: dict[int, set[int]] = {}
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(
             self._forget_unused
         )
@@ -222,11 +223,10 @@ class StitchSamplerHook(Hook):
         return int(generator.choice(len(self._probabilities), p=self._probabilities))
 
     def _forget_unused(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        used = {
-            id(parameter)
-            for stitch in self._pending
-            for parameter in self._backbone.parameters_of(stitch)
-        }
+        for stitch in self._pending - set(self._used):
+            parameters = self._backbone.parameters_of(stitch)
+            self._used[stitch] = {id(parameter) for parameter in parameters}
+        used = set().union(*(self._used[stitch] for stitch in self._pending))
         for parameter in self._backbone.parameters():
             if id(parameter) not in used:
                 parameter.grad = None
@@ -354,13 +354,7 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
             then nothing is written.
     """
     quiet()
-    out = Path(args.out)
-    out_config = out.with_suffix(".py")
-    if out.suffix != ".pth":
-        raise UserError(f"OUT must end in .pth, got {out}.")
-    for path in (out, out_config):
-        if path.exists():
-            raise UserError(f"{path} exists already; remove it or name another.")
+    out, out_config = new_model_files(args.out)
     cfg = load_config(args.config)
     model = _load(cfg, args)
     whole = find_stitched(model)
@@ -382,7 +376,9 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
             "nothing was written. This is an error of mmrev: please report it."
         )
     with replacing(out) as part:
-        torch.save({"state_dict": weights, "meta": {}}, part)
+        # The seed of the training stays known to the record of a test.
+        meta = read_checkpoint(args.checkpoint).get("meta", {})
+        torch.save({"state_dict": weights, "meta": meta}, part)
     write_bytes(out_config, cfg.pretty_text.encode())
     backbones = (whole, find_stitched(small))
     return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)

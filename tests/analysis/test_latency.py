@@ -84,6 +84,12 @@ def test_where_nothing_fits_the_fastest_runs():
     assert frames[-1][0] == 0
 
 
+@pytest.mark.parametrize("latency", [0.0, -1.0, float("nan")])
+def test_a_latency_that_is_none(latency):
+    with pytest.raises(ValueError, match="must be above 0, got"):
+        LatencyController(TABLE, 40).update(latency)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -165,6 +165,7 @@ def test_the_best_stitch_where_a_metric_is_known():
             dict(budget_ms=10, memory_mb=4),
             r"memory_mb=4; .*stitch 0 needs least, 5\.",
         ),
+        ([], {}, "got an empty one"),
         (rows(flops=[1, 2]), dict(budget_ms=5), "budget_ms=5 needs .*repeats > 0"),
     ],
 )

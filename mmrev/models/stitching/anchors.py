@@ -124,7 +124,7 @@ class Anchor:
         return []
 
 
-_ANCHORS: dict[str, type[Anchor]] = {}
+_ANCHORS: dict[str, Callable[[nn.Module], Anchor]] = {}
 
 
 def register_anchor(*names: str) -> Callable[[type[Anchor]], type[Anchor]]:
@@ -351,9 +351,6 @@ class SwinAnchor(Anchor):
 
 class _ResNetAnchor(Anchor):
     """What the ResNets of all libraries share."""
-
-    stem_names: Sequence[str]
-    open_stages = ()
 
     def __init__(self, backbone: nn.Module):
         super().__init__(backbone)

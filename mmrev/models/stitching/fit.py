@@ -39,6 +39,11 @@ class LeastSquares:
         rows = torch.cat([torch.ones_like(x[:, :1]), x, y], dim=1).double()
         self.products += rows.mT @ rows
 
+    @property
+    def count(self) -> int:
+        """Samples so far."""
+        return int(self.products[0, 0])
+
     def reduce(self) -> None:
         """Sum over the processes of a distributed run."""
         all_reduce(self.products)
@@ -55,11 +60,10 @@ class LeastSquares:
         Raises:
             ValueError: without samples.
         """
-        count = self.products[0, 0]
-        if count < 1:
+        if not self.count:
             raise ValueError("LeastSquares: expected samples, got none.")
-        mean = self.products[0, 1:] / count
-        covariance = self.products[1:, 1:] / count - mean[:, None] * mean
+        mean = self.products[0, 1:] / self.count
+        covariance = self.products[1:, 1:] / self.count - mean[:, None] * mean
         size = self.in_features
         within, across = covariance[:size, :size], covariance[:size, size:]
         damped = within + ridge * within.diagonal().mean() * torch.eye(
@@ -109,19 +113,18 @@ def fit_stitches(
         for name, layer in _layers(model)
     }
     generator = torch.Generator().manual_seed(seed)
-    seen = 0
     with _evaluating(model):
         for images in batches:
-            seen += len(images)
             runs = [_features(anchor, images) for anchor in model.runners]
             for name, front, end in _samples(model, runs):
                 x, y = _subsample(front, end, tokens, generator)
                 problems[name].add(x, y)
-    if not seen:
-        raise ValueError("fit_stitches: expected images, got none.")
     scores = {}
     for name, layer in _layers(model):
+        # Of all processes, so that one without images does not leave the others alone.
         problems[name].reduce()
+        if not problems[name].count:
+            raise ValueError("fit_stitches: expected images, got none.")
         *solution, scores[name] = problems[name].solve(ridge)
         layer.set(*solution)
     return scores
@@ -151,9 +154,9 @@ def _features(anchor: Anchor, images: Tensor) -> tuple[dict, dict]:
     after: dict[tuple[int, int], list[Tokens]] = {}
     levels: dict[int, Tensor] = {}
     state = anchor.stem(images)
+    if 0 in anchor.open_stages:
+        after[0, -1] = anchor.leave(state)
     for stage, depth in enumerate(anchor.depths):
-        if stage in anchor.open_stages and stage == 0:
-            after[stage, -1] = anchor.leave(state)
         for block in range(depth):
             state = anchor.run(state, stage, block, block + 1)
             after[stage, block] = anchor.leave(state)

@@ -226,16 +226,14 @@ def _two_way(
 
 def _chains(options: Sequence[Sequence[Crossing]]) -> Iterator[tuple[Crossing, ...]]:
     """One of each option, none of which leaves before the one before it has entered."""
-    if not options:
-        yield ()
-        return
-    for first in options[0]:
-        rest = [
-            c
-            for c in (options[1] if len(options) > 1 else ())
-            if (c.stage, c.after) >= (first.stage, first.before)
-        ]
-        for chain in _chains([rest, *options[2:]] if len(options) > 1 else []):
+    firsts, *others = options
+    for first in firsts:
+        if not others:
+            yield (first,)
+            continue
+        entered = first.stage, first.before
+        following = [c for c in others[0] if (c.stage, c.after) >= entered]
+        for chain in _chains([following, *others[1:]]):
             yield first, *chain
 
 

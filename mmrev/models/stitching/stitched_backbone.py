@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import BaseModule, ModuleList, initialize
 from torch import Tensor, nn
 
-from mmrev.checkpoints import load_backbone
 from mmrev.models.stitching.anchors import STRIDES, Anchor, Part, Tokens, anchor_of
 from mmrev.models.stitching.routes import (
     Crossing,
@@ -60,8 +59,9 @@ class StitchedBackbone(BaseModule):
         rank: trains the stitches by updates of this rank; None trains them whole.
         out_indices: levels to return.
         only: id of a single stitch to keep, without the weights of all others.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` of the whole; anchors load
-            their own ``init_cfg``, unless `only` is set.
+        init_cfg: of mmengine: ``dict(type='Pretrained', checkpoint=...,
+            prefix='backbone.')`` loads the whole; without, anchors load or initialise
+            themselves, unless `only` is set.
 
     Attributes:
         routes: the stitches; the index is the id.
@@ -130,12 +130,6 @@ class StitchedBackbone(BaseModule):
         if only is not None:
             self.stitch_ids = [only]
             self._keep_only(only)
-
-    @property
-    def no_weight_decay(self) -> tuple[str, ...]:
-        """Parts of parameter names that optimizers leave without weight decay."""
-        parts = (getattr(anchor, "no_weight_decay", ()) for anchor in self.anchors)
-        return tuple(dict.fromkeys(part for own in parts for part in own))
 
     def set_stitch(self, stitch: int) -> None:
         """Choose the route that images take from now on.
@@ -217,17 +211,11 @@ class StitchedBackbone(BaseModule):
         return parts
 
     def init_weights(self) -> None:
-        """Load the checkpoint of `init_cfg`, else let every anchor initialise itself.
-
-        Raises:
-            ValueError: if the checkpoint lacks keys of this model or has others.
-            FileNotFoundError: if there is no such file.
-        """
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_backbone(self, self.init_cfg["checkpoint"])
-            self._is_init = True
-        elif len(self.stitch_ids) > 1:
+        """As mmengine; a single stitch, whose anchors lack layers, is only loaded."""
+        if len(self.stitch_ids) > 1:
             super().init_weights()
+        elif self.init_cfg:
+            initialize(self, self.init_cfg)
 
     def _cross(self, crossing: Crossing, feature: list[Tokens], image: Tensor):
         stitched = [

@@ -230,6 +230,20 @@ def test_a_stitch_runs_without_the_weights_of_others(name):
         assert sum(p.numel() for p in alone.parameters()) == used
 
 
+@pytest.mark.parametrize("only", [None, 2])
+def test_pretrained_weights_of_the_whole(tmp_path, only):
+    source = build("swin v2", only=only)
+    path = tmp_path / "model.pth"
+    weights = {f"backbone.{key}": v for key, v in source.state_dict().items()}
+    torch.save({"state_dict": weights}, path)
+    init_cfg = dict(type="Pretrained", checkpoint=str(path), prefix="backbone.")
+    settings = copy.deepcopy(SETS["swin v2"])
+    model = StitchedBackbone(**settings, only=only, init_cfg=init_cfg)
+    model.init_weights()
+    for key, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
 def test_state_dict_round_trip_and_other_routes():
     model = build("resnet")
     other = build("resnet")
