@@ -29,14 +29,15 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg: of the optimizer wrapper; its optimizer must set ``lr``.
-        paramwise_cfg: ``decay_rate`` in (0, 1], and optionally ``custom_keys`` as of
-            mmengine: the longest key that is part of a parameter's name multiplies its
-            learning rate by ``lr_mult`` and, if it has ``decay_mult``, sets its weight
-            decay to that multiple of the optimizer's.
+        paramwise_cfg: ``decay_rate`` in (0, 1]; at 1 the backbone need not know its
+            layers, and any model will do. Optionally ``custom_keys`` as of mmengine:
+            the longest key that is part of a parameter's name multiplies its learning
+            rate by ``lr_mult`` and, if it has ``decay_mult``, sets its weight decay to
+            that multiple of the optimizer's.
 
     Raises:
         ValueError: on a missing or wrong setting, or a model whose backbone has no
-            ``get_layer_depth``.
+            ``get_layer_depth`` where rates shrink.
     """
 
     def _validate_cfg(self) -> None:
@@ -65,14 +66,17 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             module: the whole model.
             **kwargs: of the base class, unused.
         """
-        prefix, backbone = _find_backbone(module)
+        rate = self.paramwise_cfg["decay_rate"]
+        prefix, backbone = _find_backbone(module, layered=rate < 1)
         exempt = getattr(backbone, "no_weight_decay", ())
         groups: dict[tuple, dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            layer, num_layers = backbone.get_layer_depth(name, prefix)
-            scale = self.paramwise_cfg["decay_rate"] ** (num_layers - layer - 1)
+            layer, scale = 0, 1.0
+            if rate < 1:
+                layer, num_layers = backbone.get_layer_depth(name, prefix)
+                scale = rate ** (num_layers - layer - 1)
             decays = parameter.ndim > 1 and not (
                 name.startswith(prefix) and any(part in name for part in exempt)
             )
@@ -96,19 +100,21 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return keys.get(max((k for k in keys if k in name), key=len, default=None), {})
 
 
-def _find_backbone(model: nn.Module) -> tuple[str, nn.Module]:
+def _find_backbone(model: nn.Module, layered: bool) -> tuple[str, nn.Module | None]:
     """The prefix of the backbone's parameters, and the backbone."""
     found = [
         (f"{name}.", module)
         for name, module in model.named_modules()
         if name.rpartition(".")[2] == "backbone"
     ]
+    if not layered:
+        return found[0] if found else ("", None)
     if not found or not hasattr(found[0][1], "get_layer_depth"):
         what = f"its backbone {type(found[0][1]).__name__}" if found else "no backbone"
         raise ValueError(
             "LayerDecayOptimWrapperConstructor: expected a model whose backbone has "
-            f"get_layer_depth, got {type(model).__name__} with {what}. Use mmengine's "
-            "default constructor instead."
+            f"get_layer_depth, got {type(model).__name__} with {what}. Set "
+            "decay_rate=1.0."
         )
     return found[0]
 

@@ -28,6 +28,7 @@ from mmrev.leaderboard.record import (
 )
 from mmrev.leaderboard.store import save_record
 from mmrev.models.stitching import StitchedBackbone
+from mmrev.models.supervision import SupervisedModel
 from mmrev.registry import HOOKS
 
 __all__ = ["RecordHook"]
@@ -128,7 +129,7 @@ def _plain(model: nn.Module) -> nn.Module:
     """Return the model that is deployed: without wrappers and training-only heads."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    return model if hasattr(model, "backbone") else getattr(model, "model", model)
+    return model.model if isinstance(model, SupervisedModel) else model
 
 
 def _size(model: nn.Module) -> dict[str, int]:

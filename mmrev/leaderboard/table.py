@@ -46,8 +46,9 @@ def terminal(records: Iterable[Record]) -> Table:
 def _row(record: Record) -> list[str]:
     data, model = record.dataset, record.model
     height, width = model.flops_shape
+    stitch = "" if model.stitch is None else f", stitch {model.stitch}"
     return [
-        record.config.name + (" + TTA" if record.config.tta else ""),
+        record.config.name + stitch + (" + TTA" if record.config.tta else ""),
         f"{data.type} {data.split}",
         ", ".join(f"{key} {_number(value)}" for key, value in _main(record)),
         str(data.images_expected)

@@ -194,3 +194,12 @@ def test_other_mistakes():
         build(model)
     with pytest.raises(ValueError, match=r"got Linear with no backbone"):
         build(nn.Linear(2, 2))
+
+
+def test_rate_one_needs_no_layers():
+    linear = nn.Linear(2, 2)
+    found = settings(linear, build(linear, decay_rate=1.0))
+    assert found == {"weight": (1e-3, 0.05), "bias": (1e-3, 0.0)}
+    model = Toy()
+    model.backbone = nn.Conv2d(3, 3, 1)
+    assert "backbone.weight" in settings(model, build(model, decay_rate=1.0))

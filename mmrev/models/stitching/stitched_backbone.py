@@ -8,6 +8,7 @@ largest anchor, where SN-Netv2 passes it through the route's stitches without a 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -57,6 +58,10 @@ class StitchedBackbone(BaseModule):
         pyramid: config of a neck inside the backbone that makes four levels of one, for
             plain ViTs: ``dict(type='mmrev.SimpleFeaturePyramid', out_channels=256)``.
         rank: trains the stitches by updates of this rank; None trains them whole.
+        adapters: what brings the levels of the smaller anchors to the largest one's:
+            'separate', a linear map of their own behind their norm; 'shared', as in
+            SN-Netv2, the last stitches of the stage, then the largest anchor's norm,
+            wherever the stage has stitches.
         out_indices: levels to return.
         only: id of a single stitch to keep, without the weights of all others.
         init_cfg: of mmengine: ``dict(type='Pretrained', checkpoint=...,
@@ -79,6 +84,7 @@ class StitchedBackbone(BaseModule):
         routes: Mapping,
         pyramid: dict | None = None,
         rank: int | None = None,
+        adapters: str = "separate",
         out_indices: Sequence[int] = (0, 1, 2, 3),
         only: int | None = None,
         init_cfg: dict | None = None,
@@ -98,13 +104,23 @@ class StitchedBackbone(BaseModule):
                 nn.ModuleList(Stitch(*pair, rank) for pair in pairs)
                 for _ in range(count)
             )
+        if adapters not in ("separate", "shared"):
+            raise ValueError(
+                "StitchedBackbone: adapters must be 'separate' or 'shared', got "
+                f"{adapters!r}."
+            )
+        self._share = adapters == "shared"
         target = self.runners[-1].channels
         self.adapters = nn.ModuleList(
             nn.ModuleList(
-                nn.Identity() if width == out else Stitch(width, out)
-                for width, out in zip(anchor.channels, target, strict=True)
+                nn.Identity()
+                if width == out or self._shared(index, level)
+                else Stitch(width, out)
+                for level, (width, out) in enumerate(
+                    zip(anchor.channels, target, strict=True)
+                )
             )
-            for anchor in self.runners
+            for index, anchor in enumerate(self.runners)
         )
         self.pyramid = None
         self.channels = list(target)
@@ -130,6 +146,38 @@ class StitchedBackbone(BaseModule):
         if only is not None:
             self.stitch_ids = [only]
             self._keep_only(only)
+
+    @property
+    def no_weight_decay(self) -> tuple[str, ...]:
+        """Parts of names that the anchors exempt from weight decay."""
+        names = [getattr(anchor, "no_weight_decay", ()) for anchor in self.anchors]
+        return tuple(sorted(set().union(*names)))
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Layer id of a parameter, for layer-wise learning rate decay.
+
+        Every anchor counts its own layers; stitches and adapters are of the last.
+
+        Args:
+            param_name: the parameter's full name.
+            prefix: what precedes the backbone's own names, as 'backbone.'.
+
+        Returns:
+            The id, and the number of ids (the last one is the head's).
+
+        Raises:
+            ValueError: if an anchor does not know its layers.
+        """
+        for anchor in self.anchors:
+            if not hasattr(anchor, "get_layer_depth"):
+                raise ValueError(
+                    "StitchedBackbone: layer-wise decay needs anchors with "
+                    f"get_layer_depth, got {type(anchor).__name__} without. Set "
+                    "decay_rate=1.0."
+                )
+        owns = [f"{prefix}anchors.{index}." for index in range(len(self.anchors))]
+        own = next((own for own in owns if param_name.startswith(own)), owns[-1])
+        return self.anchors[owns.index(own)].get_layer_depth(param_name, own)
 
     def set_stitch(self, stitch: int) -> None:
         """Choose the route that images take from now on.
@@ -203,9 +251,7 @@ class StitchedBackbone(BaseModule):
                 parts += self.runners[crossing.end].entry_parts()
                 continue
             for level in self._wanted(anchor, stage):
-                parts.append(self.adapters[index][level])
-                if (norm := anchor.norm(level)) is not None:
-                    parts.append(norm)
+                parts += self._outlets(index, level)
         if self.pyramid is not None:
             parts.append(self.pyramid)
         return parts
@@ -234,14 +280,31 @@ class StitchedBackbone(BaseModule):
         return [level for level in anchor.levels[stage] if level in self.out_indices]
 
     def _level(self, index: int, level: int, state) -> Tensor:
-        anchor = self.runners[index]
-        x = anchor.level(state, level)
-        if (norm := anchor.norm(level)) is not None:
-            x = norm(x)
-        adapter = self.adapters[index][level]
-        if isinstance(adapter, nn.Identity):
-            return x
-        return adapter(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.runners[index].level(state, level)
+        for outlet in self._outlets(index, level):
+            if isinstance(outlet, Stitch):
+                x = outlet(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            else:
+                x = outlet(x)
+        return x
+
+    def _outlets(self, index: int, level: int) -> list[nn.Module]:
+        """What a level of an anchor passes to become one of the output, in order."""
+        shared = self._shared(index, level)
+        norm = self.runners[-1 if shared else index].norm(level)
+        return [*shared, *([norm] if norm else []), self.adapters[index][level]]
+
+    def _shared(self, index: int, level: int) -> list[Stitch]:
+        """The stitches that lead a level from an anchor to the largest; [] if none."""
+        if not self._share:
+            return []
+        levels = self.runners[index].levels
+        stage = next(stage for stage, own in enumerate(levels) if level in own)
+        neighbours = pairwise(range(index, len(self.runners)))
+        keys = [_key(stage, *pair) for pair in neighbours]
+        if not all(key in self.stitches for key in keys):
+            return []
+        return [self.stitches[key][-1][levels[stage].index(level)] for key in keys]
 
     def _keep_only(self, stitch: int) -> None:
         """Drop the parameters that a stitch does not use, and the layers they leave.

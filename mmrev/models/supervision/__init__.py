@@ -1,5 +1,7 @@
 """Plug-in losses."""
 
 from mmrev.models.supervision.intermediate import IntermediateSupervision
+from mmrev.models.supervision.stitch_distillation import StitchDistillation
+from mmrev.models.supervision.supervised_model import SupervisedModel
 
-__all__ = ["IntermediateSupervision"]
+__all__ = ["IntermediateSupervision", "StitchDistillation", "SupervisedModel"]

@@ -8,13 +8,13 @@ target; padding is left out of the reconstruction.
 """
 
 from functools import partial
-from typing import Any
 
 import torch.nn.functional as F
-from mmengine.model import BaseModel, BaseModule
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrev.models.supervision.heads import build_classifier, build_decoder
+from mmrev.models.supervision.supervised_model import SupervisedModel
 from mmrev.models.supervision.targets import (
     class_presence,
     image_labels,
@@ -25,7 +25,6 @@ from mmrev.models.supervision.targets import (
 from mmrev.registry import MODELS
 
 MOST_TAPS = 4
-INNER = "model."
 
 
 def tap_columns(num_columns: int) -> list[int]:
@@ -35,7 +34,7 @@ def tap_columns(num_columns: int) -> list[int]:
 
 
 @MODELS.register_module()
-class IntermediateSupervision(BaseModel):
+class IntermediateSupervision(SupervisedModel):
     """Add intermediate supervision to a model; what it predicts stays untouched.
 
     Tap i of n (from 0) adds to the model's losses
@@ -47,10 +46,7 @@ class IntermediateSupervision(BaseModel):
       Classifiers: the ``loss_module`` of their own head, mixed labels included; the
       last column is left to that head.
 
-    In a state dict the inner model's keys are its own, as without this wrapper, and
-    the heads' start with ``supervision.``: a checkpoint fits the plain model once
-    these are dropped, and that of a plain model fits here for all but these.
-    Attributes that this class does not have are the inner model's.
+    In a state dict the heads' keys start with ``supervision.``.
 
     Args:
         model: config of any mmdet detector, mmseg segmentor or mmpretrain classifier
@@ -59,8 +55,7 @@ class IntermediateSupervision(BaseModel):
         num_classes: of the classification targets.
         rec_weight: of the reconstruction at the first tap.
         cls_weight: of the classification, growing with the tap.
-        data_preprocessor: of the inner model, if its own config has none (this is where
-            mmengine's runner puts a config's top-level one).
+        data_preprocessor: as of `SupervisedModel`.
 
     Raises:
         ValueError: if the backbone cannot be tapped.
@@ -74,13 +69,8 @@ class IntermediateSupervision(BaseModel):
         cls_weight: float = 0.7,
         data_preprocessor: dict | None = None,
     ):
-        if data_preprocessor is not None:
-            model = {"data_preprocessor": data_preprocessor, **model}
-        inner = MODELS.build(model)
-        super().__init__(data_preprocessor=inner.data_preprocessor)
-        # One owner is enough: from here on it is found through the inner model.
-        del self.data_preprocessor
-        self.model = inner
+        super().__init__(model, data_preprocessor)
+        inner = self.model
         backbone = getattr(inner, "backbone", None)
         if not hasattr(backbone, "tap"):
             raise ValueError(
@@ -101,33 +91,16 @@ class IntermediateSupervision(BaseModel):
             num_classifiers=len(self.tap_columns) - self.is_classifier,
             num_decoders=len(self.tap_columns) - 1,
         )
-        self.register_state_dict_post_hook(_strip_inner)
-        self.register_load_state_dict_pre_hook(_restore_inner)
 
-    def __getattr__(self, name: str) -> Any:
-        """An attribute of this wrapper, or else of the inner model."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("model"), name)
-
-    def forward(
-        self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"
-    ) -> Any:
-        """Run the model; with mode 'loss', also the supervision.
+    def supervise(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """The inner model's losses, and those of the taps.
 
         Args:
             inputs: images, (N, 3, H, W).
             data_samples: of the inner model.
-            mode: 'loss', 'predict' or 'tensor'.
-
-        Returns:
-            What the inner model returns; with mode 'loss', more losses.
         """
-        if mode != "loss":
-            return self.model(inputs, data_samples, mode)
         with self.model.backbone.tap(self.tap_columns) as taps:
-            losses = self.model(inputs, data_samples, mode)
+            losses = self.model(inputs, data_samples, mode="loss")
         features = [taps[column] for column in self.tap_columns]
         return {
             **losses,
@@ -194,22 +167,3 @@ class SupervisionHeads(BaseModule):
         self.decoders = nn.ModuleList(
             build_decoder(channels, num_classes) for _ in range(num_decoders)
         )
-
-
-def _strip_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Give the inner model's keys the names they have without the wrapper."""
-    inner = prefix + INNER
-    for key in [key for key in state_dict if key.startswith(inner)]:
-        state_dict[prefix + key.removeprefix(inner)] = state_dict.pop(key)
-    # Versions of modules, by which some adapt old weights: readable under both names.
-    versions = state_dict._metadata
-    for key in [key for key in versions if key.startswith(inner)]:
-        versions[prefix + key.removeprefix(inner)] = versions[key]
-
-
-def _restore_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Undo `_strip_inner` before loading."""
-    own = f"{prefix}supervision."
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        if not key.startswith(own):
-            state_dict[prefix + INNER + key.removeprefix(prefix)] = state_dict.pop(key)

@@ -1,0 +1,88 @@
+"""A model with more losses, whose weights keep the names they have without."""
+
+from typing import Any
+
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmrev.registry import MODELS
+
+INNER = "model."
+
+
+class SupervisedModel(BaseModel):
+    """Wraps a detector, segmentor or classifier; what it predicts stays untouched.
+
+    A subclass adds losses in `loss`. In a state dict the inner model's keys are its
+    own, as without this wrapper: a checkpoint fits the plain model once the keys of the
+    subclass's other parts are dropped, and that of a plain model fits here for all but
+    these. Attributes that the wrapper does not have are the inner model's.
+
+    Args:
+        model: config of any mmdet detector, mmseg segmentor or mmpretrain classifier.
+        data_preprocessor: of the inner model, if its own config has none (this is where
+            mmengine's runner puts a config's top-level one).
+    """
+
+    def __init__(self, model: dict, data_preprocessor: dict | None = None):
+        if data_preprocessor is not None:
+            model = {"data_preprocessor": data_preprocessor, **model}
+        inner = MODELS.build(model)
+        super().__init__(data_preprocessor=inner.data_preprocessor)
+        # One owner is enough: from here on it is found through the inner model.
+        del self.data_preprocessor
+        self.model = inner
+        self.register_state_dict_post_hook(_strip_inner)
+        self.register_load_state_dict_pre_hook(_restore_inner)
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of this wrapper, or else of the inner model."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def forward(
+        self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"
+    ) -> Any:
+        """Run the model; with mode 'loss', also the supervision.
+
+        Args:
+            inputs: images, (N, 3, H, W).
+            data_samples: of the inner model.
+            mode: 'loss', 'predict' or 'tensor'.
+
+        Returns:
+            What the inner model returns; with mode 'loss', more losses.
+        """
+        if mode != "loss":
+            return self.model(inputs, data_samples, mode)
+        return self.supervise(inputs, data_samples)
+
+    def supervise(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """The inner model's losses, and more.
+
+        Args:
+            inputs: images, (N, 3, H, W).
+            data_samples: of the inner model.
+        """
+        raise NotImplementedError
+
+
+def _strip_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
+    """Give the inner model's keys the names they have without the wrapper."""
+    inner = prefix + INNER
+    for key in [key for key in state_dict if key.startswith(inner)]:
+        state_dict[prefix + key.removeprefix(inner)] = state_dict.pop(key)
+    # Versions of modules, by which some adapt old weights: readable under both names.
+    versions = state_dict._metadata
+    for key in [key for key in versions if key.startswith(inner)]:
+        versions[prefix + key.removeprefix(inner)] = versions[key]
+
+
+def _restore_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
+    """Undo `_strip_inner` before loading."""
+    own = [f"{prefix}{name}." for name, _ in module.named_children() if name != "model"]
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        if not key.startswith(tuple(own)):
+            state_dict[prefix + INNER + key.removeprefix(prefix)] = state_dict.pop(key)
