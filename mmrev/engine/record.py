@@ -179,6 +179,8 @@ def _dataset(dataset: Any, evaluated: int) -> DatasetInfo:
 
 def _protocol(metric: BaseMetric) -> str | None:
     """Say what a metric's numbers mean where that is not what its name says."""
+    if hasattr(metric, "protocol"):  # ours know
+        return metric.protocol
     name = type(metric).__name__
     if name.startswith("Dump"):
         return None

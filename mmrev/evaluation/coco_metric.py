@@ -1,0 +1,386 @@
+"""COCO's own protocol for every column, fast.
+
+Protocol: pycocotools 2.0.11. mmdet's `CocoMetric` takes mAP at the first of
+``proposal_nums`` and every other column at the last, 1000 by default; a detector that
+emits more than 100 boxes an image then has AP50 and the rest above COCO's.
+"""
+
+import tempfile
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.mask import encode_mask_results
+from mmengine.logging import MMLogger
+from terminaltables import AsciiTable
+
+from mmrev.registry import METRICS
+
+from .coco import (
+    ENGINES,
+    STANDARD_DETECTIONS,
+    STANDARD_IOU,
+    Curves,
+    Detections,
+    available_engine,
+    column_names,
+    engine_name,
+    evaluate,
+)
+from .coverage import CoveredMetric, shortened
+
+
+class _ImageResult(NamedTuple):
+    """What is kept of an image: 24 bytes a detection, and the codes of its masks."""
+
+    image: Hashable
+    size: tuple[int, int]  # height, width
+    boxes: np.ndarray  # left, top, right, bottom, (N, 4) float32
+    scores: np.ndarray  # (N,) float32
+    labels: np.ndarray  # (N,) int32
+    masks: list[bytes] | None  # run-length codes
+    mask_scores: np.ndarray | None  # (N,) float32
+    truth: Sequence[dict] | None  # annotations, where there is no annotation file
+
+
+@METRICS.register_module()
+class CocoMetric(CoveredMetric, MMDetCocoMetric):
+    """AP and AR of boxes, masks and proposals as COCO defines them.
+
+    The figures are mmdet's by name and not rounded: ``bbox_mAP``, ``bbox_mAP_50``,
+    ``_75``, ``_s``, ``_m``, ``_l`` at 100 detections an image, ``bbox_AR@1``,
+    ``bbox_AR@10``, ``bbox_AR@100``, ``bbox_AR_s@100``, ``_m``, ``_l``; ``segm_`` alike;
+    of proposals the recalls alone, without a prefix. -1 where there is nothing to find.
+
+    An image without predictions counts as one where nothing was found, and is named in
+    a warning and in `coverage`. Of an image that came twice, the first result counts.
+
+    Args:
+        ann_file: annotations in COCO's format; those of the data set if None.
+        metric: 'bbox', 'segm', 'proposal' or a list of them.
+        classwise: whether to add a table, and figures such as
+            ``bbox_person_precision``, for each class (NaN where nothing is to find).
+        proposal_nums: detections an image. Each beyond COCO's 1, 10 and 100 adds
+            columns that end in it: ``bbox_mAP_50@1000``, ``bbox_AR@300``.
+        iou_thrs: thresholds, if not COCO's.
+        metric_items: names of the columns to report; all if None.
+        engine: 'hotcoco', or 'pycocotools' for the original: the same figures,
+            slower. The second is also used, with a warning, where hotcoco is missing.
+        **kwargs: as of mmdet's metric: format_only, outfile_prefix, backend_args,
+            collect_device, prefix, sort_categories.
+
+    Raises:
+        ValueError: an argument, the annotations or the predictions are not sound.
+    """
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | list[str] = "bbox",
+        classwise: bool = False,
+        proposal_nums: Sequence[int] = STANDARD_DETECTIONS,
+        iou_thrs: float | Sequence[float] | None = None,
+        metric_items: Sequence[str] | None = None,
+        engine: str = ENGINES[0],
+        **kwargs,
+    ) -> None:
+        names = [metric] if isinstance(metric, str) else list(metric)
+        if unknown := set(names) - {"bbox", "segm", "proposal"}:
+            raise ValueError(
+                "CocoMetric: metric must be of 'bbox', 'segm', 'proposal', got "
+                f"{sorted(unknown)[0]!r}."
+            )
+        if kwargs.get("format_only") and not kwargs.get("outfile_prefix"):
+            raise ValueError(
+                "CocoMetric: format_only writes files and needs outfile_prefix, the "
+                "path they begin with."
+            )
+        if not all(isinstance(most, int) and most > 0 for most in proposal_nums):
+            raise ValueError(
+                f"CocoMetric: proposal_nums must be positive integers, got "
+                f"{tuple(proposal_nums)}."
+            )
+        valid = column_names(proposal_nums)
+        if unknown := set(metric_items or ()) - set(valid):
+            raise ValueError(
+                f"CocoMetric: metric_items must be of {', '.join(valid)}, got "
+                f"{sorted(unknown)[0]!r}."
+            )
+        super().__init__(
+            ann_file,
+            names,
+            classwise=classwise,
+            proposal_nums=proposal_nums,
+            iou_thrs=STANDARD_IOU if iou_thrs is None else np.atleast_1d(iou_thrs),
+            metric_items=metric_items,
+            **kwargs,
+        )
+        self.engine = available_engine(engine)
+        if self.engine != engine:
+            MMLogger.get_current_instance().warning(
+                f"CocoMetric: {engine} is not installed; {self.engine} computes the "
+                f"same figures, slower. Run: pip install {engine}"
+            )
+
+    @property
+    def protocol(self) -> str:
+        """What the figures mean and what computed them."""
+        text = f"COCO ({engine_name(self.engine)}, 100 detections)"
+        if extra := sorted(set(self.proposal_nums) - set(STANDARD_DETECTIONS)):
+            columns = ", ".join(f"@{most}" for most in extra)
+            text += f"; columns {columns} are not COCO's"
+        if not np.array_equal(self.iou_thrs, STANDARD_IOU):
+            thresholds = ", ".join(f"{iou:g}" for iou in self.iou_thrs)
+            text = f"not standard COCO: IoU thresholds {thresholds}; {text}"
+        return text
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Check the predictions of a batch and keep them in few bytes.
+
+        Args:
+            data_batch: not used.
+            data_samples: with `img_id`, `ori_shape` and `pred_instances`: bboxes
+                (N, 4) left, top, right, bottom in pixels; scores (N,) in 0..1; labels
+                (N,); masks (N, H, W) or run-length codes; mask_scores (N,).
+
+        Raises:
+            ValueError: names the image and what is wrong with its predictions.
+        """
+        if self._coco_api is not None and self.cat_ids is None:
+            # Now, so that a long test does not end with this mistake.
+            self.cat_ids = self._category_ids(self._coco_api)
+        for sample in data_samples:
+            instances = sample["pred_instances"]
+            masks, mask_scores = instances.get("masks"), instances.get("mask_scores")
+            if isinstance(masks, torch.Tensor):
+                masks = encode_mask_results(masks.detach().cpu().numpy())
+            result = _ImageResult(
+                sample["img_id"],
+                tuple(sample["ori_shape"][:2]),
+                _array(get_box_tensor(instances["bboxes"])).reshape(-1, 4),
+                _array(instances["scores"]),
+                _array(instances["labels"], torch.int32),
+                None if masks is None else [_code(mask) for mask in masks],
+                None if mask_scores is None else _array(mask_scores),
+                self._truth_of(sample),
+            )
+            self._check(result, masks)
+            self.results.append(result)
+
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
+        """Evaluate the results of all images.
+
+        Args:
+            results: of all processes.
+
+        Returns:
+            The figures by name, without the metric's prefix.
+
+        Raises:
+            ValueError: predictions for images or classes that the annotations lack.
+        """
+        # mmengine hands on plain tuples.
+        results = [_ImageResult(*result) for result in self._once(results)]
+        logger = MMLogger.get_current_instance()
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = self.outfile_prefix or str(Path(folder, "results"))
+            coco = self._coco_api or self._from_dataset(results, prefix)
+            self.cat_ids = self._category_ids(coco)
+            # Without a file the data set's size tells what is missing, but not its ids.
+            seen = {result.image for result in results}
+            missing = sorted(coco.imgs.keys() - seen) if self._coco_api else None
+            self._cover(len(seen), missing)
+            if self.outfile_prefix:
+                self._write(results, prefix)
+        if self.format_only:
+            logger.info(f"results are saved in {Path(prefix).parent}")
+            return {}
+        figures = {}
+        for metric in self.metrics:
+            curves = evaluate(
+                coco.dataset,
+                self._detections(results, metric),
+                "segm" if metric == "segm" else "bbox",
+                self.cat_ids,
+                self.engine,
+                self.proposal_nums,
+                self.iou_thrs,
+                "ignored" if metric == "proposal" else "told apart",
+            )
+            figures |= self._figures(metric, curves, logger)
+        return figures
+
+    def _truth_of(self, sample: dict) -> Sequence[dict] | None:
+        image = sample["img_id"]
+        if self._coco_api is None:
+            if "instances" not in sample:
+                raise ValueError(
+                    f"CocoMetric: image {image} has no annotations; set ann_file, or "
+                    "load annotations in the test pipeline."
+                )
+            return sample["instances"]
+        if image not in self._coco_api.imgs:
+            raise ValueError(
+                f"CocoMetric: expected predictions for the {len(self._coco_api.imgs)} "
+                f"images of ann_file, got some for image {image}; test on those."
+            )
+        return None
+
+    def _check(self, result: _ImageResult, masks: Sequence[dict] | None) -> None:
+        """Refuse what no detector means, before it spoils an average."""
+
+        def refuse(wrong: np.ndarray, values: Sequence, expected: str) -> None:
+            if wrong.any():
+                first = int(np.flatnonzero(wrong)[0])
+                raise ValueError(
+                    f"CocoMetric: image {result.image}, detection {first}: expected "
+                    f"{expected}, got {np.asarray(values[first]).tolist()}."
+                )
+
+        columns = ("boxes", "scores", "labels", "masks", "mask_scores")
+        counts = {name: getattr(result, name) for name in columns}
+        counts = {name: len(one) for name, one in counts.items() if one is not None}
+        if len(set(counts.values())) > 1:
+            each = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise ValueError(
+                f"CocoMetric: image {result.image}: expected as many of each, got "
+                f"{each}."
+            )
+        for scores in (result.scores, result.mask_scores):
+            if scores is not None:
+                outside = ~((scores >= 0) & (scores <= 1))  # NaN too
+                refuse(outside, scores, "a score of 0..1")
+        labels, most = result.labels, len(self.dataset_meta["classes"]) - 1
+        refuse((labels < 0) | (labels > most), labels, f"a label of 0..{most}")
+        boxes = result.boxes
+        refuse(~np.isfinite(boxes).all(axis=1), boxes, "a finite box")
+        turned = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+        refuse(turned, boxes, "a box with left <= right and top <= bottom")
+        # Few detectors keep their boxes inside; one that far out has another scale.
+        height, width = result.size
+        size = np.array([width, height])
+        outside = ((boxes[:, :2] < -size) | (boxes[:, 2:] > 2 * size)).any(axis=1)
+        refuse(
+            outside, boxes, f"a box no further off than its {width} x {height} image"
+        )
+        if masks is not None:
+            sizes = [tuple(mask["size"]) for mask in masks]
+            other = np.array([one != result.size for one in sizes], bool)
+            refuse(
+                other, sizes, f"a mask of its image's height and width {result.size}"
+            )
+
+    def _from_dataset(self, results: Sequence[_ImageResult], prefix: str) -> COCO:
+        truths = [
+            {
+                "img_id": result.image,
+                "height": result.size[0],
+                "width": result.size[1],
+                "anns": result.truth,
+            }
+            for result in results
+        ]
+        return COCO(self.gt_to_coco_json(truths, prefix))
+
+    def _category_ids(self, coco: COCO) -> list[int]:
+        """Category ids by label, as mmdet's `CocoDataset` numbers them."""
+        names = {category["name"] for category in coco.dataset["categories"]}
+        classes = self.dataset_meta["classes"]
+        if unknown := [name for name in classes if name not in names]:
+            raise ValueError(
+                "CocoMetric: expected the data set's classes among the categories of "
+                f"the annotations, which lack {shortened(unknown)}."
+            )
+        return coco.get_cat_ids(cat_names=classes)
+
+    def _detections(self, results: Sequence[_ImageResult], metric: str) -> Detections:
+        corners = _joined([result.boxes for result in results], (0, 4)).astype(float)
+        labels = _joined([result.labels for result in results]).astype(int)
+        images = [result.image for result in results for _ in result.labels]
+        scores, masks = [result.scores for result in results], None
+        if metric == "segm":
+            if without := [one.image for one in results if one.masks is None]:
+                raise ValueError(
+                    "CocoMetric: metric 'segm' needs masks; the predictions of image "
+                    f"{without[0]} have none. Test a model of masks, or set "
+                    "metric='bbox'."
+                )
+            scores = [_mask_scores(result) for result in results]
+            masks = [code for result in results for code in _coded(result)]
+        return Detections(
+            images,
+            np.array(self.cat_ids)[labels],
+            np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
+            _joined(scores).astype(float),
+            masks,
+        )
+
+    def _figures(
+        self, metric: str, curves: Curves, logger: MMLogger
+    ) -> dict[str, float]:
+        columns = curves.columns()
+        items = self.metric_items or columns
+        if metric == "proposal":  # of which no class, and so no precision, is known
+            return {name: columns[name] for name in items if name.startswith("AR")}
+        precisions = [f"{value:.3f}" for value in list(columns.values())[:6]]
+        logger.info(f"{metric}_mAP_copypaste: {' '.join(precisions)}")
+        figures = {f"{metric}_{name}": columns[name] for name in items}
+        if self.classwise:
+            rows = []
+            ascending = sorted(self.cat_ids)
+            classes = self.dataset_meta["classes"]
+            for name, one in zip(classes, self.cat_ids, strict=True):
+                values = curves.class_columns(ascending.index(one))
+                rows.append([name, *(_cell(value) for value in values.values())])
+                found = values["mAP"]
+                figures[f"{metric}_{name}_precision"] = found if found >= 0 else np.nan
+            table = AsciiTable([["category", *values], *rows])
+            logger.info(f"{metric} by class:\n{table.table}")
+        return figures
+
+    def _write(self, results: Sequence[_ImageResult], prefix: str) -> None:
+        self.results2json(
+            [
+                {
+                    "img_id": result.image,
+                    "bboxes": result.boxes,
+                    "scores": result.scores,
+                    "labels": result.labels,
+                    "mask_scores": _mask_scores(result),
+                }
+                | ({} if result.masks is None else {"masks": _coded(result)})
+                for result in results
+            ],
+            prefix,
+        )
+
+
+def _array(values: torch.Tensor, dtype: torch.dtype = torch.float32) -> np.ndarray:
+    # A copy, since a view keeps what it is a part of.
+    return torch.as_tensor(values).detach().to("cpu", dtype, copy=True).numpy()
+
+
+def _code(mask: dict) -> bytes:
+    counts = mask["counts"]
+    return counts.encode() if isinstance(counts, str) else counts
+
+
+def _coded(result: _ImageResult) -> list[dict]:
+    return [{"size": list(result.size), "counts": code} for code in result.masks]
+
+
+def _mask_scores(result: _ImageResult) -> np.ndarray:
+    return result.scores if result.mask_scores is None else result.mask_scores
+
+
+def _joined(arrays: Sequence[np.ndarray], empty: tuple[int, ...] = (0,)) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.empty(empty)
+
+
+def _cell(value: float) -> str:
+    return f"{value:.3f}" if value >= 0 else "-"

@@ -1,0 +1,118 @@
+"""mmseg's segmentation figures, counted in one pass and exactly."""
+
+from collections.abc import Sequence
+
+import torch
+from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
+
+from mmrev.registry import METRICS
+
+from .coverage import CoveredMetric
+
+__all__ = ["IoUMetric"]
+
+
+@METRICS.register_module()
+class IoUMetric(CoveredMetric, MMSegIoUMetric):
+    """mmseg's `IoUMetric`: same arguments, same figures (mIoU, mAcc, aAcc and others).
+
+    Pixels are counted as integers, so that no sum over a large data set is rounded.
+    Labels that are no class are refused, where mmseg leaves them out of some counts
+    and in others. An image without predictions adds nothing to the figures, which is
+    why `coverage` tells of it.
+    """
+
+    protocol = "mmseg (pixels of all images together)"
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count the pixels of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: with `img_path`, `pred_sem_seg` and `gt_sem_seg`, whose
+                `data` are labels (1, H, W).
+
+        Raises:
+            ValueError: names the image whose labels are no classes.
+        """
+        for sample in data_samples:
+            start = len(self.results)
+            try:
+                super().process(data_batch, [sample])
+            except ValueError as error:
+                raise ValueError(
+                    f"IoUMetric: image {sample['img_path']}: {error}"
+                ) from error
+            counted = self.results[start:] or [()]
+            self.results[start:] = [(sample["img_path"], *counted[0])]
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Add up the counts of all images.
+
+        Args:
+            results: of all processes.
+
+        Returns:
+            The figures by name, in percent.
+        """
+        results = self._once(results)
+        self._cover(len(results))
+        if not results:
+            raise ValueError("IoUMetric: no image has predictions; nothing to average.")
+        return super().compute_metrics([counts for _, *counts in results])
+
+    @staticmethod
+    def intersect_and_union(
+        pred_label: torch.Tensor,
+        label: torch.Tensor,
+        num_classes: int,
+        ignore_index: int,
+    ) -> tuple[torch.Tensor, ...]:
+        """Count pixels by class.
+
+        Args:
+            pred_label: predicted labels, (H, W).
+            label: true labels, (H, W).
+            num_classes: classes.
+            ignore_index: true label of pixels that do not count.
+
+        Returns:
+            Pixels in the intersection, the union, the prediction and the truth of
+            each class, (num_classes,) int64 each.
+
+        Raises:
+            ValueError: shapes differ, or a label is no class.
+        """
+        _refuse_unless(
+            pred_label.shape == label.shape,
+            "expected prediction and truth of one size, got "
+            f"{tuple(pred_label.shape)} and {tuple(label.shape)}.",
+        )
+        pred_label, label = pred_label.long(), label.long()
+        ignored, last = label == ignore_index, num_classes - 1
+        for name, labels in (
+            (f"predicted labels of 0..{last}", pred_label),
+            (
+                f"true labels of 0..{last} or {ignore_index}",
+                label.masked_fill(ignored, 0),
+            ),
+        ):
+            least, greatest = (int(end) for end in labels.aminmax())
+            _refuse_unless(
+                least >= 0 and greatest <= last,
+                f"expected {name}, got {least if least < 0 else greatest}.",
+            )
+        # What does not count gets a row of its own: cheaper than to leave it out.
+        label = label.masked_fill(ignored, num_classes)
+        pairs = torch.bincount(
+            (label * num_classes + pred_label).flatten(),
+            minlength=(num_classes + 1) * num_classes,
+        )
+        pairs = pairs.view(num_classes + 1, num_classes)[:-1].cpu()
+        intersection, predicted, true = pairs.diagonal(), pairs.sum(0), pairs.sum(1)
+        return intersection, predicted + true - intersection, predicted, true
+
+
+def _refuse_unless(sound: bool, message: str) -> None:
+    if not sound:
+        raise ValueError(message)

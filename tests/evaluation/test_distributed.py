@@ -1,0 +1,66 @@
+"""Both metrics in two processes, of which one repeats an image or lacks one."""
+
+import socket
+import warnings
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from random_coco import random_case
+from test_coco_metric import built, samples_of
+from test_coco_metric import measured as measured_boxes
+from test_iou_metric import measured as measured_maps
+from test_iou_metric import random_maps
+
+from mmrev.evaluation.iou_metric import IoUMetric
+
+WORLD_SIZE = 2
+# As the sampler shares 5 images out; without the third, for which the repeated image
+# must not pass.
+SHARES = {"whole": ([0, 2, 4], [1, 3, 0]), "gap": ([0, 4], [1, 3, 0])}
+
+
+def boxes_of(folder, images):
+    truth, found = random_case(8, images=5, objects=5, detections=9)
+    samples = samples_of(truth, found)
+    metric = built(truth, folder)
+    figures = measured_boxes(metric, [samples[i] for i in images], 5)
+    return figures, metric.coverage
+
+
+def maps_of(images):
+    classes, samples = random_maps(3)
+    return measured_maps(IoUMetric, classes, [samples[i] for i in images], 5)
+
+
+def work(rank, port, folder):
+    warnings.simplefilter("ignore")
+    dist.init_process_group(
+        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
+    )
+    torch.set_num_threads(1)
+    (folder / str(rank)).mkdir()
+    results = {
+        name: (boxes_of(folder / str(rank), share[rank]), maps_of(share[rank]))
+        for name, share in SHARES.items()
+    }
+    torch.save(results, folder / f"result.{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_processes_evaluate_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # mmengine collects in a folder there
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    mp.spawn(work, (port, tmp_path), WORLD_SIZE)
+    first, second = (
+        torch.load(tmp_path / f"result.{rank}", weights_only=False)
+        for rank in range(WORLD_SIZE)
+    )
+    for name, images in (("whole", range(5)), ("gap", (0, 1, 3, 4))):
+        alone = boxes_of(tmp_path, images), maps_of(images)
+        assert first[name] == alone
+        assert [one[0] for one in second[name]] == [one[0] for one in alone]
+        for _, coverage in first[name]:
+            assert (coverage.expected, coverage.evaluated) == (5, len(images))
