@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation of the config"
     )
-    parser.add_argument("--out", metavar="FILE.pkl", help="write the predictions")
+    parser.add_argument("--out", metavar="FILE.npz", help="write the predictions")
     parser.add_argument("--show-dir", help="write each image with its prediction")
     add_common_arguments(parser)
     test(parser.parse_args(argv))

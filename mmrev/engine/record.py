@@ -2,65 +2,84 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.evaluator import BaseMetric, DumpResults
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmrev.analysis.flops import count_flops
+from mmrev.analysis.memory import peak_memory
+from mmrev.analysis.speed import paired_times
 from mmrev.leaderboard.environment import hardware, software
-from mmrev.leaderboard.fingerprint import dataset_sha256, file_sha256
+from mmrev.leaderboard.fingerprint import (
+    annotations_of,
+    config_sha256,
+    dataset_sha256,
+    file_sha256,
+    portable,
+)
+from mmrev.leaderboard.lineage import training_info
+from mmrev.leaderboard.predictions import FORMAT, DumpPredictions
 from mmrev.leaderboard.record import (
     CheckpointInfo,
     ConfigInfo,
     DatasetInfo,
+    MeasuredRecord,
     ModelInfo,
     PredictionFile,
-    Record,
     Seeds,
+    Speed,
+    Task,
 )
 from mmrev.leaderboard.store import save_record
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.models.supervision import SupervisedModel
-from mmrev.registry import HOOKS
 
 __all__ = ["RecordHook"]
 
+# Timed steps; the figures go beside the accuracy and are no benchmark.
+_REPEATS = 3
+_FAMILIES = {
+    "StitchedBackbone": "Stitched",
+    "SwinTransformer": "Swin",
+    "SwinTransformerV2": "Swin-V2",
+}
+_DATASETS = {
+    "ADE20KDataset": "ADE20K",
+    "ImageNet": "ImageNet-1k",
+    "Objects365V1Dataset": "Objects365 v1",
+    "Objects365V2Dataset": "Objects365 v2",
+}
 
-@HOOKS.register_module()
+
 class RecordHook(Hook):
     """Writes a record when a test is over.
 
     Args:
         out_dir: Folder of the records.
-        config_sha256: Hash of the resolved config, taken before anything was added.
+        config: Resolved, before testing changed anything.
         tta: Whether the test uses test-time augmentation.
     """
 
     # After every other hook, so that it records what they reported.
     priority = "LOWEST"
 
-    def __init__(
-        self,
-        out_dir: str,
-        config_sha256: str,
-        tta: bool = False,
-    ):
+    def __init__(self, out_dir: str, config: Mapping[str, Any], tta: bool = False):
         self.out_dir = out_dir
-        self.config_sha256 = config_sha256
+        self.config = config
         self.tta = tta
-        self._train_seed: int | None = None
+        self._meta: dict[str, Any] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the seed of the training."""
-        self._train_seed = checkpoint.get("meta", {}).get("seed")
+        """Keep what the checkpoint tells of its training."""
+        self._meta = checkpoint.get("meta") or {}
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock."""
@@ -85,28 +104,42 @@ class RecordHook(Hook):
         images = set().union(*all_gather_object(self._images))
         if not is_main_process():
             return
-        model = _plain(runner.model)
-        flops, flops_shape = _cost(runner)
-        record = Record(
+        if not metrics:
+            runner.logger.warning("no record: the evaluator returned no metric")
+            return
+        name = Path(runner.cfg.filename).stem
+        step, sample = _first_image(runner)
+        shape = _input_shape(sample)
+        record = MeasuredRecord(
+            task=_task(sample, metrics),
             date=datetime.now(timezone.utc),
             wall_time=round(wall_time, 3),
             config=ConfigInfo(
-                name=Path(runner.cfg.filename).stem,
-                sha256=self.config_sha256,
+                name=name,
+                sha256=config_sha256(self.config),
                 tta=self.tta,
+                resolved=portable(self.config),
             ),
             checkpoint=CheckpointInfo(
                 name=Path(runner._load_from).name,
                 sha256=file_sha256(runner._load_from),
             ),
+            training=training_info(
+                self.config,
+                self.config.get("load_from"),
+                self._meta,
+                runner._load_from,
+            ),
             dataset=_dataset(runner.test_dataloader.dataset, len(images)),
             model=ModelInfo(
-                type=type(model).__name__,
-                backbone=type(getattr(model, "backbone", model)).__name__,
-                **_size(model),
-                flops=flops,
-                flops_shape=flops_shape,
+                # OpenMMLab's file names begin with the backbone.
+                name=name.partition("_")[0],
+                **_parts(_plain(runner.model)),
+                **_size(_plain(runner.model)),
+                flops=count_flops(step),
+                flops_shape=shape,
             ),
+            speed=_speed(runner, step, shape),
             metrics={key: _finite(value) for key, value in metrics.items()},
             protocols=[
                 protocol
@@ -114,7 +147,7 @@ class RecordHook(Hook):
                 if (protocol := _protocol(metric))
             ],
             predictions=_predictions(runner),
-            seeds=Seeds(train=self._train_seed, test=runner.seed),
+            seeds=Seeds(train=self._meta.get("seed"), test=runner.seed),
             software=software(),
             hardware=hardware(),
         )
@@ -148,9 +181,11 @@ def _size(model: nn.Module) -> dict[str, int]:
 def _predictions(runner: Runner) -> PredictionFile | None:
     """The file that the predictions were dumped to, if they were."""
     for metric in runner.test_evaluator.metrics:
-        if isinstance(metric, DumpResults):
+        if isinstance(metric, DumpPredictions):
             path = metric.out_file_path
-            return PredictionFile(name=Path(path).name, sha256=file_sha256(path))
+            return PredictionFile(
+                name=Path(path).name, sha256=file_sha256(path), format=FORMAT
+            )
     return None
 
 
@@ -163,18 +198,27 @@ def _dataset(dataset: Any, evaluated: int) -> DatasetInfo:
     expected = len(dataset)
     while hasattr(dataset, "dataset"):
         dataset = dataset.dataset
-    annotations = getattr(dataset, "ann_file", None) or None
-    prefix = getattr(dataset, "data_prefix", None) or {}
-    folders = [folder for folder in prefix.values() if folder]
-    root = getattr(dataset, "data_root", None) or ""
+    annotations, folders = annotations_of(dataset)
+    root = str(getattr(dataset, "data_root", None) or "")
     place = str(annotations or (folders[0] if folders else ""))
+    split = place.removeprefix(root).strip("/")
+    kind = type(dataset).__name__
     return DatasetInfo(
-        type=type(dataset).__name__,
-        split=place.removeprefix(str(root)).strip("/"),
+        name=_dataset_name(kind, split, root),
+        split=split,
+        type=kind,
+        root="" if PurePath(root).is_absolute() else root,
         fingerprint=dataset_sha256(annotations, folders),
         images_expected=expected,
         images_evaluated=evaluated,
     )
+
+
+def _dataset_name(kind: str, split: str, root: str) -> str:
+    """What readers call the data; many data sets come in COCO's form."""
+    if kind == "CocoDataset" and split.endswith(("_val2017.json", "_train2017.json")):
+        return "COCO"
+    return _DATASETS.get(kind) or PurePath(root).name or kind
 
 
 def _protocol(metric: BaseMetric) -> str | None:
@@ -195,14 +239,59 @@ def _protocol(metric: BaseMetric) -> str | None:
     )
 
 
-def _cost(runner: Runner) -> tuple[int, tuple[int, int]]:
-    """Count what testing the first image costs, and the input size of that."""
+def _task(sample: Any, metrics: Mapping[str, float]) -> Task:
+    """The task that a metric is of; a model of masks may be tested for its boxes."""
+    if "pred_sem_seg" in sample:
+        return "semantic segmentation"
+    if "pred_instances" in sample:
+        masks = any("segm_" in name for name in metrics)
+        return "instance segmentation" if masks else "detection"
+    return "classification"
+
+
+def _parts(model: nn.Module) -> dict[str, str]:
+    """Class of the model and of its backbone, the backbone's family, and the head."""
+    backbone = type(getattr(model, "backbone", model)).__name__
+    head = getattr(model, "decode_head", getattr(model, "head", None))
+    kind = type(model).__name__
+    return {
+        "type": kind,
+        "backbone": backbone,
+        "family": _FAMILIES.get(backbone, backbone),
+        # A detector's class says more than that of its last head.
+        "head": kind if head is None else type(head).__name__.removesuffix("Head"),
+    }
+
+
+def _first_image(runner: Runner) -> tuple[Callable[[], Any], Any]:
+    """A test step with the first image alone, and what it returns."""
     loader = runner.test_dataloader
     batch = loader.collate_fn([loader.dataset[0]])
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    outputs = []
-    flops = count_flops(lambda: outputs.extend(model.test_step(batch)))
-    meta = outputs[0].metainfo
+
+    def step() -> Any:
+        return model.test_step(batch)
+
+    return step, step()[0]
+
+
+def _input_shape(sample: Any) -> tuple[int, int]:
+    """Height and width at which an image entered the model."""
     keys = ("batch_input_shape", "pad_shape", "img_shape")
-    height, width = next(meta[key] for key in keys if key in meta)[:2]
-    return flops, (int(height), int(width))
+    height, width = next(
+        sample.metainfo[key] for key in keys if key in sample.metainfo
+    )[:2]
+    return int(height), int(width)
+
+
+def _speed(runner: Runner, step: Callable, shape: tuple[int, int]) -> Speed:
+    device = next(runner.model.parameters()).device
+    times = paired_times({"step": step}, _REPEATS, device)
+    return Speed(
+        latency_ms=round(times["step"] * 1000, 3),
+        repeats=_REPEATS,
+        peak_memory_mb=round(peak_memory(step, device) / 1e6, 3),
+        batch=1,
+        input_shape=shape,
+        device=device.type,
+    )

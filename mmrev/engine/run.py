@@ -12,8 +12,6 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed as dist
 
-from mmrev.leaderboard.fingerprint import config_sha256
-
 from .checkpoint import (
     find_resumable,
     read_checkpoint,
@@ -23,6 +21,7 @@ from .checkpoint import (
 from .config import OverrideAction, check_data, load_config
 from .console import ConsoleRunner, quiet, say
 from .errors import UserError
+from .record import RecordHook
 from .storage import use_atomic_files
 
 __all__ = ["add_common_arguments", "test", "train"]
@@ -104,7 +103,7 @@ def test(args: Namespace) -> None:
             "the record can tell its hash."
         )
     read_checkpoint(args.checkpoint)
-    sha256 = config_sha256(cfg.to_dict())
+    config = cfg.to_dict()
     # Only what testing needs is built, so that a missing training set does not matter.
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[key] = None
@@ -118,14 +117,9 @@ def test(args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.StrictCheckpointHook")
     if args.show_dir:
         _add_hook(cfg, type="mmrev.DrawPredictionsHook", out_dir=args.show_dir)
-    _add_hook(
-        cfg,
-        type="mmrev.RecordHook",
-        out_dir=str(Path(cfg.work_dir, "records")),
-        config_sha256=sha256,
-        tta=args.tta,
-    )
     with _runner(cfg) as runner:
+        out_dir = str(Path(cfg.work_dir, "records"))
+        runner.register_hook(RecordHook(out_dir, config, args.tta))
         runner.test()
 
 
@@ -192,21 +186,28 @@ def _use_tta(cfg: Config) -> None:
             "or test without --tta."
         )
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    _test_dataset(cfg).pipeline = cfg.tta_pipeline
 
 
 def _dump_predictions(cfg: Config, path: str) -> None:
-    if not path.endswith((".pkl", ".pickle")):
-        raise UserError(f"--out: expected a .pkl file, got {path}.")
-    # mmdet's own compresses masks.
-    mmdet = cfg.default_scope == "mmdet"
-    dump = {"type": "DumpDetResults" if mmdet else "DumpResults", "out_file_path": path}
+    if not path.endswith(".npz"):
+        raise UserError(f"--out: expected an .npz file, got {path}.")
+    dump = {
+        "type": "mmrev.DumpPredictions",
+        "out_file_path": path,
+        "data_root": _test_dataset(cfg).get("data_root") or "",
+    }
     evaluator = cfg.test_evaluator
     evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
     cfg.test_evaluator = [*evaluators, dump]
+
+
+def _test_dataset(cfg: Config) -> ConfigDict:
+    """The data set of the test, without wrappers."""
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
 
 
 def _section(cfg: Config, name: str) -> ConfigDict:

@@ -1,7 +1,16 @@
-"""Records of tested models, and the table made of them."""
+"""Records of what was measured or published, and the tables made of them."""
 
-from .record import Record
+from .record import MeasuredRecord, PublishedRecord, Record, main_metric
 from .store import load_records, save_record
 from .table import markdown, terminal
 
-__all__ = ["Record", "load_records", "markdown", "save_record", "terminal"]
+__all__ = [
+    "MeasuredRecord",
+    "PublishedRecord",
+    "Record",
+    "load_records",
+    "main_metric",
+    "markdown",
+    "save_record",
+    "terminal",
+]

@@ -22,6 +22,8 @@ _PACKAGES = {
     "mmpretrain": ("onedl-mmpretrain", "mmpretrain"),
     "numpy": ("numpy",),
     "pycocotools": ("pycocotools",),
+    "hotcoco": ("hotcoco",),
+    "timm": ("timm",),
 }
 
 

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["config_sha256", "dataset_sha256", "file_sha256"]
+__all__ = [
+    "annotations_of",
+    "config_sha256",
+    "dataset_sha256",
+    "file_sha256",
+    "portable",
+]
 
-# Where a run happens, not what is run.
-_OF_THE_MACHINE = {
+# Where a run happens and what is expected of it, not what is run.
+_NOT_WHAT_IS_RUN = {
     "work_dir",
     "launcher",
     "load_from",
@@ -21,8 +28,8 @@ _OF_THE_MACHINE = {
     "visualizer",
     "vis_backends",
     "default_hooks",
-    "custom_hooks",
     "data_root",
+    "expected_results",
 }
 
 
@@ -36,24 +43,59 @@ def file_sha256(path: str | Path) -> str:
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
-    """Hash a resolved config, without what depends on the machine alone.
-
-    Left out, at any depth: work folder, logging, hooks, environment and data root.
-    """
-    text = json.dumps(_portable(config), sort_keys=True, default=str)
+    """Hash the `portable` form of a resolved config."""
+    text = json.dumps(portable(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _portable(value: Any) -> Any:
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a resolved config is run, as JSON has it.
+
+    Left out, at any depth: work folder, logging, default hooks, environment and data
+    root, the last also at the start of other paths; and the expected results.
+    """
+    return _portable(config, sorted(_data_roots(config), key=len, reverse=True))
+
+
+def _data_roots(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(root := value.get("data_root"), str) and root:
+            yield root
+        for item in value.values():
+            yield from _data_roots(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _data_roots(item)
+
+
+def _portable(value: Any, roots: list[str]) -> Any:
     if isinstance(value, Mapping):
         return {
-            str(key): _portable(item)
+            str(key): _portable(item, roots)
             for key, item in value.items()
-            if key not in _OF_THE_MACHINE
+            if key not in _NOT_WHAT_IS_RUN
         }
     if isinstance(value, (list, tuple)):
-        return [_portable(item) for item in value]
-    return value
+        return [_portable(item, roots) for item in value]
+    if isinstance(value, str):
+        root = next((root for root in roots if value.startswith(root)), "")
+        return value.removeprefix(root).lstrip("/") if root else value
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return str(value)  # JSON has no infinity
+
+
+def annotations_of(dataset: Any) -> tuple[str | None, list[str]]:
+    """The annotation file of a data set, and its folders: what `dataset_sha256` takes.
+
+    Args:
+        dataset: Of mmdet, mmseg or mmpretrain, without wrappers.
+    """
+    prefix = getattr(dataset, "data_prefix", None) or {}
+    annotations = getattr(dataset, "ann_file", None) or None
+    return annotations, [folder for folder in prefix.values() if folder]
 
 
 def dataset_sha256(

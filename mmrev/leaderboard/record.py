@@ -1,23 +1,89 @@
-"""What is known about one test of one model."""
+"""What is known about one result of one model: measured here, or published.
 
+A record is one JSON file. Its id is the hash of everything else in it, so that a record
+that was altered is no longer one.
+"""
+
+import hashlib
+import json
+import math
+import re
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 __all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
     "CheckpointInfo",
     "ConfigInfo",
+    "Curve",
     "DatasetInfo",
     "Hardware",
+    "MeasuredRecord",
     "ModelInfo",
     "PredictionFile",
+    "PublishedDataset",
+    "PublishedModel",
+    "PublishedRecord",
     "Record",
     "Seeds",
     "Software",
+    "Source",
+    "Speed",
+    "Task",
+    "TrainingInfo",
+    "main_metric",
 ]
 
-SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+SCHEMA_VERSION = 2
+MAX_POINTS = 200
+
+Task = Literal[
+    "detection", "instance segmentation", "semantic segmentation", "classification"
+]
+# The metric that a task is ranked by.
+_MAIN_METRICS: dict[Task, str] = {
+    "detection": "coco/bbox_mAP",
+    "instance segmentation": "coco/segm_mAP",
+    "semantic segmentation": "mIoU",
+    "classification": "accuracy/top1",
+}
+# Figures of COCO are shares, with -1 where there is nothing to find; others percents.
+_SHARE = re.compile(r"(^|/)((bbox|segm)_|AR(_[sml])?@)")
+_PERCENT = re.compile(
+    r"(^|/)([ma](IoU|Acc|Dice|Fscore|Precision|Recall)|top\d+|precision|recall|f1-score)"
+    r"(_|$)"
+)
+
+
+def _printable(text: str) -> str:
+    # Control characters steer a terminal, and others turn the reading direction.
+    if not text.isprintable():
+        raise ValueError("expected printable characters only")
+    return text
+
+
+_Plain = AfterValidator(_printable)
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Plain]
+Text = Annotated[str, StringConstraints(max_length=1000), _Plain]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Text]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Height and width, pixels.
+Shape = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 class _Part(BaseModel):
@@ -30,82 +96,184 @@ class ConfigInfo(_Part):
 
     Attributes:
         name: File name without its ending.
-        sha256: Hash of the resolved config without what depends on the machine.
+        sha256: Hash of `resolved`.
         tta: Whether it was tested with the config's test-time augmentation.
+        resolved: The config without what depends on the machine, see
+            `mmrev.leaderboard.fingerprint.portable`.
     """
 
-    name: str
-    sha256: str = SHA256
+    name: Name
+    sha256: Sha256
     tta: bool
+    resolved: dict[str, JsonValue]
 
 
 class CheckpointInfo(_Part):
     """The tested weights: file name and hash of the file."""
 
-    name: str
-    sha256: str = SHA256
+    name: Name
+    sha256: Sha256
 
 
-class DatasetInfo(_Part):
+class PublishedDataset(_Part):
+    """What was tested on: name, as "COCO", and split, as "val2017"."""
+
+    name: Name
+    split: Text
+
+
+class DatasetInfo(PublishedDataset):
     """What was tested on.
 
     Attributes:
-        type: Class of the data set.
+        name: Of the data, as "COCO".
         split: Annotation file or image folder, relative to the data root.
-        fingerprint: Hash of the annotations, see :mod:`.fingerprint`.
+        type: Class of the data set.
+        root: The data root as the config names it, if that is relative; else empty.
+        fingerprint: Hash of the annotations, see `mmrev.leaderboard.fingerprint`.
         images_expected: Images of the split.
         images_evaluated: Images that predictions were made for.
     """
 
-    type: str
-    split: str
-    fingerprint: str = SHA256
-    images_expected: int
-    images_evaluated: int
+    type: Name
+    root: Text
+    fingerprint: Sha256
+    images_expected: Count
+    images_evaluated: Count
+
+    @property
+    def images_unreadable(self) -> int:
+        """Images that no predictions came for."""
+        return self.images_expected - self.images_evaluated
+
+    @model_validator(mode="after")
+    def _no_more_than_expected(self) -> "DatasetInfo":
+        if self.images_evaluated > self.images_expected:
+            raise ValueError(
+                f"expected at most images_expected={self.images_expected} images "
+                f"evaluated, got {self.images_evaluated}"
+            )
+        return self
 
 
-class ModelInfo(_Part):
-    """Size and cost of the whole model.
+class PublishedModel(_Part):
+    """What is known of a model.
+
+    Attributes:
+        name: For display, as "RevCol-T".
+        family: As "RevCol".
+        backbone: Its class, or the paper's name of it.
+        head: What predicts from the features, as "DINO".
+        params: Parameters; of a published record as printed.
+        flops: Multiply-adds of one image.
+        flops_shape: Height and width that `flops` is of, pixels.
+        stitch: Id of the stitch of a stitched model.
+    """
+
+    name: Name
+    family: Name
+    backbone: Name
+    head: Name
+    params: Count | None = None
+    flops: Count | None = None
+    flops_shape: Shape | None = None
+    stitch: Count | None = None
+
+
+class ModelInfo(PublishedModel):
+    """Kind, size and cost of the whole model.
 
     Attributes:
         type: Class of the model.
-        backbone: Class of its backbone.
         params: Parameters, trainable or not; of a stitched model, those in use.
         flops: Multiply-adds of testing the first image of the split.
         flops_shape: Height and width at which it entered the model.
-        stitch: Id of the stitch that was tested; None if the model has none.
     """
 
-    type: str
-    backbone: str
-    params: int
-    flops: int
-    flops_shape: tuple[int, int]
-    stitch: int | None = None
+    type: Name
+    params: Count
+    flops: Count
+    flops_shape: Shape
+
+
+class Curve(_Part):
+    """A scalar over the iterations of the training, at most 200 points."""
+
+    steps: Annotated[list[Count], Field(max_length=MAX_POINTS)]
+    values: Annotated[list[Finite], Field(max_length=MAX_POINTS)]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "Curve":
+        if len(self.steps) != len(self.values):
+            raise ValueError(
+                f"expected as many values as steps, got {len(self.values)} and "
+                f"{len(self.steps)}"
+            )
+        return self
+
+
+class TrainingInfo(_Part):
+    """Where the weights come from.
+
+    Attributes:
+        data: What was trained on.
+        pretraining: Data or checkpoints that the training started from, first to last.
+        epochs: None where the training counts iterations, or nobody knows.
+        iterations: Likewise.
+        curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
+    """
+
+    data: Text | None = None
+    pretraining: Annotated[list[Text], Field(max_length=20)] = []
+    epochs: Count | None = None
+    iterations: Count | None = None
+    curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
+
+
+class Speed(_Part):
+    """Cost of testing the first image of the split alone.
+
+    Attributes:
+        latency_ms: Median milliseconds of a test step, pre- and postprocessing too.
+        repeats: Steps that were timed.
+        peak_memory_mb: Megabytes (1e6) that one step allocates at its peak, without the
+            weights.
+        batch: Images.
+        input_shape: Height and width that entered the model, pixels.
+        device: As "cpu" or "cuda".
+    """
+
+    latency_ms: Amount
+    repeats: Count
+    peak_memory_mb: Amount
+    batch: Count
+    input_shape: Shape
+    device: Name
 
 
 class PredictionFile(_Part):
-    """The dumped predictions: file name and hash of the file."""
+    """The stored predictions: file name and hash of the file."""
 
-    name: str
-    sha256: str = SHA256
+    name: Name
+    sha256: Sha256
+    format: Literal["mmrev-predictions-1"]
 
 
 class Software(_Part):
     """Versions; `commit` and `dirty` are of mmrev's own git tree, None if installed."""
 
-    python: str
-    packages: dict[str, str]
-    commit: str | None
+    python: Name
+    packages: Annotated[dict[Name, Name], Field(max_length=100)]
+    commit: Name | None
     dirty: bool | None
 
 
 class Hardware(_Part):
     """Where it ran: model name and number of cores, and each GPU's name."""
 
-    cpu: str
-    cores: int
-    gpus: list[str]
+    cpu: Text
+    cores: Count
+    gpus: Annotated[list[Text], Field(max_length=1000)]
 
 
 class Seeds(_Part):
@@ -115,27 +283,111 @@ class Seeds(_Part):
     test: int
 
 
-class Record(_Part):
-    """One test of one model.
+class Source(_Part):
+    """Where a published figure stands: title, address, and table or section."""
+
+    title: Name
+    url: Url
+    where: Name
+
+
+def _in_range(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number or null, got {value}")
+        if _SHARE.search(name) and not (value == -1 or 0 <= value <= 1):
+            raise ValueError(f"{name}: expected 0..1, or -1 for none, got {value}")
+        if _PERCENT.search(name) and not 0 <= value <= 100:
+            raise ValueError(f"{name}: expected 0..100, got {value}")
+    return metrics
+
+
+class _Record(_Part):
+    """What both kinds have.
 
     Attributes:
         schema_version: Version of this form.
-        date: When the test ended, UTC.
-        wall_time: Seconds for all images, loading and evaluation included.
-        metrics: As the evaluator returned them, under its names and units.
-        protocols: For each evaluator, what its numbers mean.
+        id: Hash of everything else in the record; computed where it is not given.
+        metrics: Under the evaluator's names and units: COCO's as shares of 1, the
+            others in percent. Null is no number.
+        protocols: What the numbers mean.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
+    id: Sha256 = Field(default="", validate_default=False)
+    task: Task
+    metrics: Annotated[
+        dict[Name, float | None],
+        Field(min_length=1, max_length=10_000),
+        AfterValidator(_in_range),
+    ]
+    protocols: Annotated[list[Text], Field(max_length=20)]
+    training: TrainingInfo
+
+    @model_validator(mode="after")
+    def _id_is_the_content(self) -> "_Record":
+        content = self.model_dump(mode="json", exclude={"id"})
+        text = json.dumps(
+            content, sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+        found = hashlib.sha256(text.encode()).hexdigest()
+        if not self.id:
+            object.__setattr__(self, "id", found)
+        elif self.id != found:
+            raise ValueError(
+                f"altered: its id is {self.id[:12]}, its content hashes to {found[:12]}"
+            )
+        return self
+
+    def to_bytes(self) -> bytes:
+        """The record as its file holds it."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+class MeasuredRecord(_Record):
+    """One test of one model by this suite.
+
+    Attributes:
+        date: When the test ended, UTC.
+        wall_time: Seconds for all images, loading and evaluation included.
+        speed: Measured after the test; None if that was not possible.
+    """
+
+    kind: Literal["measured"] = "measured"
     date: datetime
-    wall_time: float
+    wall_time: Amount
     config: ConfigInfo
     checkpoint: CheckpointInfo
-    dataset: DatasetInfo
     model: ModelInfo
-    metrics: dict[str, float | None]
-    protocols: list[str]
+    dataset: DatasetInfo
+    speed: Speed | None
     predictions: PredictionFile | None
     seeds: Seeds
     software: Software
     hardware: Hardware
+
+
+class PublishedRecord(_Record):
+    """One figure that a paper or repository prints; nothing here was run for it.
+
+    Attributes:
+        note: What a reader must know to compare it.
+    """
+
+    kind: Literal["published"] = "published"
+    source: Source
+    model: PublishedModel
+    dataset: PublishedDataset
+    note: Text = ""
+
+
+Record = Annotated[MeasuredRecord | PublishedRecord, Field(discriminator="kind")]
+SCHEMA: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def main_metric(record: Record) -> str:
+    """The name of the metric that a record is ranked by: its task's, or its first."""
+    name = _MAIN_METRICS[record.task]
+    return name if name in record.metrics else next(iter(record.metrics))

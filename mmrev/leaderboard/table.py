@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from .record import Record
+from .record import MeasuredRecord as Record
 
 __all__ = ["markdown", "terminal"]
 
