@@ -63,6 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mmrev", "mmrev.*"]),
+    package_data={"mmrev.leaderboard.published": ["*.json"]},
     install_requires=["torch>=2.4,<2.14", "numpy"],
     extras_require={
         "suite": suite,

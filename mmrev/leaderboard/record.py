@@ -373,6 +373,7 @@ class PublishedRecord(_Record):
     """One figure that a paper or repository prints; nothing here was run for it.
 
     Attributes:
+        config: The config of this suite that has its setting, if one has.
         note: What a reader must know to compare it.
     """
 
@@ -380,6 +381,7 @@ class PublishedRecord(_Record):
     source: Source
     model: PublishedModel
     dataset: PublishedDataset
+    config: Name | None = None
     note: Text = ""
 
 
