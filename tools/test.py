@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", metavar="FILE.npz", help="write the predictions")
     parser.add_argument("--show-dir", help="write each image with its prediction")
+    parser.add_argument(
+        "--check", action="store_true", help="fail outside the expected_results"
+    )
     add_common_arguments(parser)
     test(parser.parse_args(argv))
 

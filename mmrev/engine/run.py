@@ -2,9 +2,10 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -20,7 +21,7 @@ from .checkpoint import (
 )
 from .config import OverrideAction, check_data, load_config
 from .console import ConsoleRunner, quiet, say
-from .errors import UserError
+from .errors import UserError, nearest
 from .record import RecordHook
 from .storage import use_atomic_files
 
@@ -91,7 +92,8 @@ def test(args: Namespace) -> None:
     """Test as ``tools/test.py`` was asked to; leaves a record in the work dir.
 
     Raises:
-        UserError: Names the path or key at fault, before anything is written.
+        UserError: Names the path or key at fault, before anything is written; or, with
+            ``--check``, the result that is outside its tolerance.
     """
     cfg = _prepare(args)
     check_data(cfg, "test")
@@ -104,6 +106,7 @@ def test(args: Namespace) -> None:
         )
     read_checkpoint(args.checkpoint)
     config = cfg.to_dict()
+    expected = _expected_results(cfg) if args.check else []
     # Only what testing needs is built, so that a missing training set does not matter.
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[key] = None
@@ -120,7 +123,8 @@ def test(args: Namespace) -> None:
     with _runner(cfg) as runner:
         out_dir = str(Path(cfg.work_dir, "records"))
         runner.register_hook(RecordHook(out_dir, config, args.tta))
-        runner.test()
+        metrics = runner.test()
+    _check_results(expected, metrics)
 
 
 def _prepare(args: Namespace) -> Config:
@@ -177,6 +181,54 @@ def _use_amp(cfg: Config) -> None:
             "--amp: expected optim_wrapper.type "
             f"{' or '.join(_PLAIN_WRAPPERS)}, got {kind}."
         )
+
+
+def _expected_results(cfg: Config) -> list[Mapping]:
+    """The results that a config expects, which ``--check`` compares with."""
+    stated = cfg.get("expected_results") or []
+    stated = stated if isinstance(stated, list) else [stated]
+    if not stated:
+        raise UserError(
+            f"--check: config {cfg.filename} has no expected_results; add for example "
+            "expected_results = dict(metric='coco/bbox_mAP', value=0.49, "
+            "tolerance=0.002)."
+        )
+    for one in stated:
+        if not _is_expectation(one):
+            raise UserError(
+                f"config {cfg.filename}: expected_results: expected dict(metric='...', "
+                f"value=..., tolerance=...) or a list of such, got {one}."
+            )
+    return stated
+
+
+def _is_expectation(one: Any) -> bool:
+    if not isinstance(one, Mapping) or set(one) != {"metric", "value", "tolerance"}:
+        return False
+    numbers = one["value"], one["tolerance"]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return False
+    return isinstance(one["metric"], str) and one["tolerance"] >= 0
+
+
+def _check_results(expected: list[Mapping], metrics: Mapping[str, float]) -> None:
+    outside = 0
+    for one in expected:
+        if one["metric"] not in metrics:
+            raise UserError(
+                f"expected_results: there is no metric '{one['metric']}'; "
+                f"{nearest(one['metric'], metrics)}"
+            )
+        found = metrics[one["metric"]]
+        # Not a number is outside, too.
+        sound = abs(found - one["value"]) <= one["tolerance"]
+        outside += not sound
+        say(
+            f"{one['metric']}: {found:.6g}, expected {one['value']:g} "
+            f"+- {one['tolerance']:g}: {'as expected' if sound else 'OUTSIDE'}"
+        )
+    if outside:
+        raise UserError(f"--check: {outside} of {len(expected)} results are outside.")
 
 
 def _use_tta(cfg: Config) -> None:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "MAIN_METRICS",
     "SCHEMA",
     "SCHEMA_VERSION",
     "CheckpointInfo",
@@ -53,7 +54,7 @@ Task = Literal[
     "detection", "instance segmentation", "semantic segmentation", "classification"
 ]
 # The metric that a task is ranked by.
-_MAIN_METRICS: dict[Task, str] = {
+MAIN_METRICS: dict[Task, str] = {
     "detection": "coco/bbox_mAP",
     "instance segmentation": "coco/segm_mAP",
     "semantic segmentation": "mIoU",
@@ -391,5 +392,5 @@ SCHEMA: TypeAdapter[Record] = TypeAdapter(Record)
 
 def main_metric(record: Record) -> str:
     """The name of the metric that a record is ranked by: its task's, or its first."""
-    name = _MAIN_METRICS[record.task]
+    name = MAIN_METRICS[record.task]
     return name if name in record.metrics else next(iter(record.metrics))

@@ -1,0 +1,257 @@
+"""``tools/leaderboard.py``: the commands over records and their store."""
+
+import json
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmrev.atomic import replacing
+
+from .groups import selected
+from .published import published_records
+from .record import SCHEMA, MeasuredRecord, Record, Task
+from .store import load_records, read_record, save_record
+from .table import differences, facts, markdown, terminal
+
+__all__ = ["main"]
+
+STORE = "leaderboard"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments and run a command; a mistake ends with status 1."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except (OSError, ValueError) as error:
+        _fail(_one_line(str(error)))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Records of tested and published models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run: Callable[[Namespace], None], text: str) -> ArgumentParser:
+        name = run.__name__.strip("_")
+        one = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(run=run)
+        return one
+
+    def roots(one: ArgumentParser, name: str = "roots") -> None:
+        one.add_argument(
+            name,
+            nargs="*",
+            metavar="DIR",
+            help=f"folders or files of records; default: work_dirs and {STORE}",
+        )
+
+    def filters(one: ArgumentParser, kind: str) -> None:
+        one.add_argument("--task", choices=get_args(Task))
+        one.add_argument("--dataset", metavar="NAME", help="for example COCO")
+        one.add_argument("--family", metavar="NAME", help="for example RevCol")
+        kinds = ("measured", "published", "all")
+        one.add_argument("--kind", choices=kinds, default=kind)
+        one.add_argument(
+            "--params", nargs=2, type=float, metavar=("MIN", "MAX"), help="millions"
+        )
+
+    one = command(_list, "show the table; several seeds are one row")
+    roots(one)
+    filters(one, "measured")
+    one.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+
+    one = command(_show, "show all that a record says")
+    one.add_argument("record", help="its file, or the beginning of its id")
+    roots(one)
+
+    one = command(_diff, "show what two records do not have in common")
+    one.add_argument("record", help="a file, or the beginning of an id")
+    one.add_argument("other")
+    roots(one)
+
+    one = command(_add, "copy records into a store")
+    one.add_argument("files", nargs="+", metavar="FILE")
+    one.add_argument("--store", default=STORE, metavar="DIR")
+    one.add_argument(
+        "--predictions",
+        choices=("leave", "copy"),
+        default="leave",
+        help="copy: put the predictions into the store, too",
+    )
+    one.add_argument("--sign", metavar="KEY", help="Ed25519 private key, PEM")
+
+    one = command(_verify, "check every hash, and the metrics by the predictions")
+    roots(one)
+    one.add_argument(
+        "--files", nargs="+", default=[], metavar="DIR", help="checkpoints, predictions"
+    )
+    one.add_argument("--data-root", nargs="+", default=[], metavar="DIR")
+    one.add_argument("--public-key", metavar="KEY", help="ask for its signatures")
+
+    one = command(_build, "write the static page")
+    roots(one)
+    filters(one, "all")
+    one.add_argument("--out", default="site", metavar="DIR")
+
+    command(_schema, "print the JSON Schema of a record")
+    return parser
+
+
+def _list(args: Namespace) -> None:
+    records = _selected(args)
+    if args.format == "markdown":
+        print(markdown(records, args.task), end="")
+    else:
+        Console().print(terminal(records, args.task))
+
+
+def _show(args: Namespace) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for name, value in facts(_find(args.record, args)).items():
+        table.add_row(Text(name), Text(value))
+    Console().print(table)
+
+
+def _diff(args: Namespace) -> None:
+    one, other = (_find(wanted, args) for wanted in (args.record, args.other))
+    Console().print(differences(one, other))
+
+
+def _add(args: Namespace) -> None:
+    key, refused = None, False
+    if args.sign:
+        from .signing import private_key, sign
+
+        key = private_key(args.sign)
+    for path in map(Path, args.files):
+        try:
+            record = read_record(path)
+            if args.predictions == "copy":
+                _copy_predictions(record, path, Path(args.store))
+            saved = save_record(record, Path(args.store, "records"))
+            if key:
+                sign(saved, key)
+            print(f"added {saved}")
+        except (OSError, ValueError) as error:
+            refused = True
+            _say(f"refused {path}: {_one_line(str(error))}")
+    if refused:
+        sys.exit(1)
+
+
+def _copy_predictions(record: Record, path: Path, store: Path) -> None:
+    if not isinstance(record, MeasuredRecord) or record.predictions is None:
+        raise ValueError("it has no predictions to copy; test with --out FILE.npz")
+    from .verify import find_file
+
+    check, source = find_file("predictions", record.predictions, path)
+    if source is None:
+        raise ValueError(f"predictions {check.state}: {check.detail}")
+    target = store / "predictions" / f"{record.predictions.sha256}.npz"
+    if not target.exists():
+        with replacing(target) as part:
+            shutil.copyfile(source, part)
+
+
+def _verify(args: Namespace) -> None:
+    from .verify import Check, verify
+
+    key = None
+    if args.public_key:
+        from .signing import check_signature, public_key
+
+        key = public_key(args.public_key)
+    records, rejected = load_records(_roots(args))
+    table = Table("record", "part", "state", "detail")
+    for path, reason in rejected.items():
+        table.add_row(*map(Text, (str(path), "record", "altered", _one_line(reason))))
+    failed = bool(rejected)
+    for path, record in records.items():
+        checks = verify(record, path, args.files, args.data_root)
+        if key:
+            try:
+                check_signature(path, key)
+                checks.append(Check("signature", "sound"))
+            except ValueError as error:
+                checks.append(Check("signature", "altered", str(error)))
+        for number, check in enumerate(checks):
+            cells = ("" if number else path.name, check.what, check.state, check.detail)
+            table.add_row(*map(Text, cells), end_section=number == len(checks) - 1)
+            failed |= check.state == "altered"
+    if not table.row_count:
+        _fail("no record to verify")
+    for column in table.columns:
+        column.overflow = "fold"
+    Console().print(table)
+    if failed:
+        _fail("not everything is as its record says")
+
+
+def _build(args: Namespace) -> None:
+    from .site import build
+
+    build(_selected(args), args.out)
+
+
+def _schema(args: Namespace) -> None:
+    print(json.dumps(SCHEMA.json_schema(), indent=2))
+
+
+def _roots(args: Namespace) -> list[str]:
+    if args.roots:
+        return args.roots
+    return [root for root in ("work_dirs", STORE) if Path(root).is_dir()]
+
+
+def _all(args: Namespace) -> list[Record]:
+    """The records of the folders, then the published ones."""
+    records, rejected = load_records(_roots(args))
+    for path, reason in rejected.items():
+        _say(f"skipped {path}: {_one_line(reason)}")
+    found = {record.id: record for record in records.values()}
+    found |= {record.id: record for record in published_records()}
+    return list(found.values())
+
+
+def _selected(args: Namespace) -> list[Record]:
+    params = args.params and tuple(args.params)
+    wanted = (args.task, args.dataset, args.family, args.kind, params)
+    records = selected(_all(args), *wanted)
+    if not records:
+        _fail(
+            f"no record in {' '.join(_roots(args)) or 'work_dirs'} that was asked for; "
+            "run tools/test.py first, or ask for --kind all"
+        )
+    return records
+
+
+def _find(wanted: str, args: Namespace) -> Record:
+    if Path(wanted).is_file():
+        return read_record(wanted)
+    found = [one for one in _all(args) if one.id.startswith(wanted)]
+    if len(found) != 1:
+        _fail(f"expected a file or the beginning of one id, got {wanted}: {len(found)}")
+    return found[0]
+
+
+def _one_line(text: str) -> str:
+    """Nothing of a foreign file may steer the terminal or fill it."""
+    text = "".join(one if one.isprintable() else " " for one in text)
+    return text if len(text) <= 500 else f"{text[:500]}..."
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(text: str) -> NoReturn:
+    sys.exit(f"error: {text}")

@@ -1,0 +1,164 @@
+"""Whether a record says what its files say."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .fingerprint import annotations_of, config_sha256, dataset_sha256, file_sha256
+from .record import CheckpointInfo, MeasuredRecord, PredictionFile, Record
+
+__all__ = ["Check", "find_file", "verify"]
+
+# Figures are the same to the last bit where the same code adds them up.
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was compared, and how it went.
+
+    Attributes:
+        what: Part of the record.
+        state: 'sound', 'altered', or 'not checked' where a file is not at hand.
+        detail: Names the file.
+    """
+
+    what: str
+    state: Literal["sound", "altered", "not checked"]
+    detail: str = ""
+
+
+def verify(
+    record: Record,
+    path: Path,
+    files: Sequence[str | Path] = (),
+    data_roots: Sequence[str | Path] = (),
+) -> list[Check]:
+    """Check every hash of a record, and its metrics by its predictions.
+
+    Args:
+        record: As read; its id was checked then.
+        path: Its file. Checkpoint and predictions are looked for beside its folder.
+        files: More folders to look in.
+        data_roots: Where the data may lie, besides the record's own root.
+    """
+    same = path.read_bytes() == record.to_bytes()
+    checks = [
+        Check("record", "sound")
+        if same
+        else Check("record", "altered", f"{path} is not in the form it was written in")
+    ]
+    if not isinstance(record, MeasuredRecord):
+        return checks
+    found = config_sha256(record.config.resolved)
+    checks.append(
+        Check("config", "sound")
+        if found == record.config.sha256
+        else Check("config", "altered", f"{path}: config.resolved hashes to another")
+    )
+    checkpoint, _ = find_file("checkpoint", record.checkpoint, path, files)
+    data, dataset = _check_data(record, data_roots)
+    checks += [checkpoint, data]
+    if record.predictions is None:
+        return [*checks, Check("predictions", "not checked", "none were stored")]
+    stored, predictions = find_file("predictions", record.predictions, path, files)
+    return [*checks, stored, _check_metrics(record, predictions, dataset)]
+
+
+def find_file(
+    what: str,
+    stated: CheckpointInfo | PredictionFile,
+    record: Path,
+    files: Sequence[str | Path] = (),
+) -> tuple[Check, Path | None]:
+    """Find a file by its name and hash.
+
+    Args:
+        what: Part of the record.
+        stated: What the record says of it.
+        record: The record's file; looked for beside its folder.
+        files: More folders to look in.
+
+    Returns:
+        The check, and the file if it is sound: of several of its name one must be.
+    """
+    folders = [record.parent.parent, record.parent, *map(Path, files)]
+    names = Path(stated.name).name, f"{stated.sha256}{Path(stated.name).suffix}"
+    places = [
+        place
+        for folder in folders
+        for place in (folder / names[0], folder / "predictions" / names[1])
+        if place.is_file()
+    ]
+    for place in places:
+        if file_sha256(place) == stated.sha256:
+            return Check(what, "sound"), place
+    if places:
+        return Check(what, "altered", f"{places[0]} hashes to another"), None
+    return Check(what, "not checked", f"no {names[0]}; name its folder: --files"), None
+
+
+def _check_data(
+    record: MeasuredRecord, data_roots: Sequence[str | Path]
+) -> tuple[Check, Any]:
+    # Listing records needs no torch.
+    from .recompute import build_dataset
+
+    name, wrong = "annotations", None
+    for root in (*data_roots, record.dataset.root):
+        if not Path(root, record.dataset.split).exists():
+            continue
+        try:
+            dataset = build_dataset(record, root)
+            annotations, folders = annotations_of(dataset)
+            found = dataset_sha256(annotations, folders)
+        except OSError:
+            continue
+        except ValueError as error:
+            wrong = wrong or Check(name, "altered", f"{root}: {error}")
+            continue
+        if found == record.dataset.fingerprint:
+            return Check(name, "sound"), dataset
+        place = annotations or ", ".join(map(str, folders))
+        wrong = wrong or Check(name, "altered", f"{place} hashes to another")
+    if wrong:
+        return wrong, None
+    detail = f"no {record.dataset.split}; name the data's folder: --data-root"
+    return Check(name, "not checked", detail), None
+
+
+def _check_metrics(
+    record: MeasuredRecord, predictions: Path | None, dataset: Any
+) -> Check:
+    from .recompute import recompute
+
+    if predictions is None or dataset is None:
+        lacking = "predictions" if predictions is None else "annotations"
+        return Check("metrics", "not checked", f"no sound {lacking} to recompute from")
+    try:
+        found = recompute(record, predictions, dataset)
+    except ValueError as error:
+        return Check("metrics", "altered", str(error))
+    different = [
+        f"{name} {_text(value)}, recomputed {_text(found.get(name))}"
+        for name, value in record.metrics.items()
+        if not _close(value, found.get(name))
+    ]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        return Check("metrics", "altered", "; ".join(different[:3]) + more)
+    return Check("metrics", "sound", f"{len(record.metrics)} recomputed")
+
+
+def _close(stated: float | None, found: float | None) -> bool:
+    if found is None or not math.isfinite(found):
+        return stated is None
+    if stated is None:
+        return False
+    return math.isclose(stated, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

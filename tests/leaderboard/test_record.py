@@ -1,0 +1,147 @@
+"""The form of a record, and the hashes in it."""
+
+import json
+import re
+
+import pytest
+from make_records import HASH, measured, published
+from pydantic import ValidationError
+
+from mmrev.leaderboard import main_metric
+from mmrev.leaderboard.environment import hardware, software
+from mmrev.leaderboard.fingerprint import config_sha256, dataset_sha256, portable
+from mmrev.leaderboard.record import SCHEMA
+
+
+@pytest.mark.parametrize("record", [measured(), published()])
+def test_kinds_are_told_apart_and_come_back(record):
+    again = SCHEMA.validate_json(record.to_bytes(), strict=True)
+    assert again == record and type(again) is type(record)
+
+
+def test_id_is_the_hash_of_all_else():
+    record = measured()
+    assert measured().id == record.id
+    assert measured(wall_time=2.0).id != record.id
+    for name, value in record.model_dump(mode="json").items():
+        changed = json.loads(record.to_bytes())
+        if name in ("id", "kind", "schema_version"):
+            continue
+        changed[name] = None if value is not None else {"name": "a", "sha256": HASH}
+        with pytest.raises(ValidationError):
+            SCHEMA.validate_python(changed)
+    text = record.to_bytes().decode().replace("0.4904", "0.4905")
+    with pytest.raises(ValidationError, match="altered: its id is"):
+        SCHEMA.validate_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"config": {"sha256": "short"}}, "pattern"),
+        ({"unknown": 1}, "Extra inputs"),
+        ({"metrics": {"mIoU": "high"}}, "valid number"),
+        ({"metrics": {}}, "at least 1"),
+        ({"metrics": {"x": float("nan")}}, "finite number or null, got nan"),
+        ({"metrics": {"x": float("inf")}}, "finite number or null, got inf"),
+        ({"metrics": {"coco/bbox_mAP_50": 1.5}}, r"coco/bbox_mAP_50: expected 0\.\.1"),
+        ({"metrics": {"coco/segm_person_precision": -0.5}}, "or -1 for none"),
+        ({"metrics": {"coco/AR@100": 2}}, r"0\.\.1"),
+        ({"metrics": {"mIoU": 100.5}}, r"mIoU: expected 0\.\.100"),
+        ({"metrics": {"accuracy/top1": -1}}, r"0\.\.100"),
+        ({"model": {"name": "n" * 201}}, "at most 200"),
+        ({"model": {"name": "\x1b[2J"}}, "printable"),
+        ({"model": {"name": "\u202eabc"}}, "printable"),
+        ({"model": {"params": -1}}, "greater than or equal to 0"),
+        ({"dataset": {"images_evaluated": 5}}, "at most images_expected=4"),
+        ({"training": {"curves": {"loss": {"steps": [1], "values": []}}}}, "as many"),
+        (
+            {"training": {"curves": {"loss": {"steps": [1] * 201, "values": []}}}},
+            "at most 200",
+        ),
+        ({"config": {"resolved": {"a": float("inf")}}}, "not JSON compliant"),
+        ({"task": "tracking"}, "Input should be"),
+    ],
+)
+def test_form_is_strict(changes, said):
+    with pytest.raises(ValidationError, match=said):
+        measured(**changes)
+
+
+def test_a_published_figure_needs_its_source():
+    with pytest.raises(ValidationError, match="source"):
+        published(source=None)
+    with pytest.raises(ValidationError, match="url"):
+        published(source={"title": "a", "url": "javascript:alert(1)", "where": "b"})
+
+
+def test_nothing_to_find_is_a_metric():
+    assert measured(metrics={"coco/bbox_mAP_l": -1}).metrics == {"coco/bbox_mAP_l": -1}
+
+
+def test_main_metric_is_the_tasks():
+    metrics = {"coco/bbox_mAP": 0.1, "coco/segm_mAP": 0.2}
+    record = measured(task="instance segmentation", metrics=metrics)
+    assert main_metric(record) == "coco/segm_mAP"
+    assert main_metric(measured(metrics={"pascal_voc/mAP": 0.5})) == "pascal_voc/mAP"
+
+
+def test_schema_names_both_kinds():
+    schema = SCHEMA.json_schema()
+    assert schema["discriminator"]["mapping"].keys() == {"measured", "published"}
+    fields = schema["$defs"]["MeasuredRecord"]["properties"]
+    assert fields["schema_version"]["const"] == 2
+
+
+def test_environment_is_a_part_of_a_record():
+    record = measured(software=software(), hardware=hardware())
+    assert record.software.packages.keys() >= {"torch", "mmdet", "mmrev"}
+    assert re.fullmatch(r"[0-9a-f]{40}", record.software.commit or "0" * 40)
+    assert record.hardware.cores >= 1
+
+
+def test_config_hash_ignores_machine_and_key_order():
+    config = {
+        "model": {"depth": 2, "width": 3},
+        "work_dir": "here",
+        "data": [{"b": (1, 2)}],
+        "set": {"data_root": "/data/coco/"},
+        "evaluator": {"ann_file": "/data/coco/annotations/val.json"},
+    }
+    other = {
+        "data": [{"b": [1, 2]}],
+        "work_dir": "there",
+        "model": {"width": 3, "depth": 2},
+        "set": {"data_root": "/home/me/coco"},
+        "evaluator": {"ann_file": "/home/me/coco/annotations/val.json"},
+        "expected_results": {"metric": "mIoU", "value": 1, "tolerance": 1},
+    }
+    assert config_sha256(config) == config_sha256(other)
+    assert config_sha256(config) != config_sha256({**config, "model": {"depth": 3}})
+    # What a record holds hashes to the same, infinity included.
+    stored = json.loads(json.dumps(portable({**config, "range": float("inf")})))
+    assert config_sha256(stored) == config_sha256({**config, "range": float("inf")})
+    assert "home" not in json.dumps(portable(other))
+
+
+def test_dataset_hash_sees_names_contents_and_sizes(tmp_path):
+    def hashed(files: dict[str, bytes]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return dataset_sha256(None, [folder])
+
+    files = {"a/1.png": b"one", "2.png": b"two"}
+    same = hashed(files)
+    assert hashed(dict(reversed(files.items()))) == same
+    long = bytes(70_000)
+    others = [
+        hashed({"a/1.png": b"one", "2.png": b"tw0"}),
+        hashed({"a/1.png": b"one", "3.png": b"two"}),
+        hashed({"a/1.png": b"one"}),
+        hashed({**files, "3.png": long}),
+        hashed({**files, "3.png": long + b"0"}),
+    ]
+    assert len({same, *others}) == 6
