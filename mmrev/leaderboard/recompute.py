@@ -4,8 +4,13 @@ Record and predictions may come from anybody: only known metrics and data sets a
 built from the config that a record holds, without the arguments that write files.
 """
 
+import contextlib
+import io
+import logging
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -81,10 +86,34 @@ def recompute(
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         truths[image_name(info["img_path"], root)] = info
+    with warnings.catch_warnings(), _silence():
+        return _evaluated(record, predictions, dataset, truths)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the tables of the metrics to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _evaluated(
+    record: MeasuredRecord,
+    predictions: str | Path,
+    dataset: Any,
+    truths: Mapping[str, dict],
+) -> dict[str, float]:
     evaluator = Evaluator(_metrics(record, dataset))
     evaluator.dataset_meta = dataset.metainfo
     load = _annotation_loader(record) if "semantic" in record.task else None
-    classes, number = len(dataset.metainfo["classes"]), 0
+    # A folder of images need not name its classes.
+    classes, number = len(dataset.metainfo.get("classes") or ()), 0
     for image, sample in read_predictions(predictions):
         if image not in truths:
             raise ValueError(
@@ -174,12 +203,14 @@ def _with_truth(sample: dict, truth: dict, classes: int) -> dict:
     elif "pred_sem_seg" in sample:
         labels = sample["pred_sem_seg"]["data"]
     else:
-        if sample["pred_score"].numel() != classes:
-            raise ValueError(
-                f"expected scores of {classes} classes, got "
-                f"{sample['pred_score'].numel()}"
-            )
-        return {**sample, "gt_label": torch.as_tensor([truth["gt_label"]]).flatten()}
+        true, scores = (
+            torch.as_tensor(truth["gt_label"]).flatten(),
+            sample["pred_score"],
+        )
+        classes = classes or max(len(scores), int(true.max()) + 1)
+        if len(scores) != classes:
+            raise ValueError(f"expected scores of {classes} classes, got {len(scores)}")
+        return {**sample, "gt_label": true}
     if labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"expected classes of 0..{classes - 1}, got "

@@ -1,0 +1,373 @@
+"""One altered byte anywhere is found, and the file is named."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import data_layouts
+import numpy as np
+import pytest
+import tiny_configs
+import torch
+from make_records import measured
+from mmdet.structures.mask import encode_mask_results
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+
+from mmrev.leaderboard.fingerprint import (
+    annotations_of,
+    config_sha256,
+    dataset_sha256,
+    file_sha256,
+    portable,
+)
+from mmrev.leaderboard.predictions import FORMAT, DumpPredictions, read_predictions
+from mmrev.leaderboard.recompute import build_dataset, recompute
+from mmrev.leaderboard.record import MeasuredRecord
+from mmrev.leaderboard.store import read_record, save_record
+from mmrev.leaderboard.verify import verify
+
+TASKS = {
+    "detection": (tiny_configs.write_detection, "data/coco/"),
+    "instance segmentation": (tiny_configs.write_detection, "data/coco/"),
+    "semantic segmentation": (
+        tiny_configs.write_segmentation,
+        "data/ade/ADEChallengeData2016",
+    ),
+    "classification": (tiny_configs.write_classification, "data/imagenet"),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    data_layouts.make_coco(root)
+    data_layouts.make_ade20k(root)
+    data_layouts.make_imagenet(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(project, tmp_path_factory):
+    """A folder of each task, as a test leaves it, without the model."""
+    folders = {}
+
+    def of(task: str) -> Path:
+        if task not in folders:
+            folders[task] = tmp_path_factory.mktemp("made")
+            make(task, *TASKS[task], folders[task])
+        return folders[task]
+
+    return of
+
+
+@pytest.fixture(params=TASKS)
+def tested(request, project, made, tmp_path, monkeypatch) -> Path:
+    """The record of a task, with its files."""
+    monkeypatch.chdir(project)
+    shutil.copytree(made(request.param), tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "records").glob("*.json")
+    return path
+
+
+def make(task, write, root, folder, evaluator=None) -> Path:
+    config = Config.fromfile(write(folder / "tiny.py"))
+    if task == "instance segmentation":
+        config.test_evaluator.metric = ["bbox", "segm"]
+    config.test_evaluator.update(evaluator or {})
+    resolved = portable(config.to_dict())
+    settings = {"name": "tiny", "resolved": resolved}
+    draft = measured(config=settings)
+    init_default_scope(config.default_scope)
+    dataset = build_dataset(draft, root)
+    dump = {
+        "type": "mmrev.DumpPredictions",
+        "out_file_path": str(folder / "out.npz"),
+        "data_root": root,
+    }
+    tester = Evaluator([config.test_evaluator, dump])
+    tester.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        tester.process([sample_of(task, dataset.get_data_info(index), index)])
+    metrics = tester.evaluate(len(dataset))
+    (folder / "epoch_1.pth").write_bytes(b"weights" * 100)
+    annotations, folders = annotations_of(dataset)
+    split = str(annotations or folders[0]).removeprefix(root).strip("/")
+    record = measured(
+        task=task,
+        config=settings,
+        metrics={name: None if np.isnan(v) else v for name, v in metrics.items()},
+        checkpoint={"sha256": file_sha256(folder / "epoch_1.pth")},
+        dataset={
+            "root": root,
+            "split": split,
+            "fingerprint": dataset_sha256(annotations, folders),
+        },
+        predictions={
+            "name": "out.npz",
+            "sha256": file_sha256(folder / "out.npz"),
+            "format": FORMAT,
+        },
+    )
+    return save_record(record, folder / "records")
+
+
+def sample_of(task, info, index) -> dict:
+    """Predictions that are right in part, with the truth."""
+    random = np.random.default_rng(index)
+    sample = {"img_path": info["img_path"]}
+    if task == "classification":
+        scores = torch.tensor(random.random(4), dtype=torch.float32)
+        return (
+            sample
+            | {"pred_score": scores, "gt_label": torch.tensor([0])}
+            | {"gt_label": torch.tensor([int(info["gt_label"])])}
+        )
+    if task == "semantic segmentation":
+        from mmseg.registry import TRANSFORMS
+
+        load = TRANSFORMS.build({"type": "LoadAnnotations", "reduce_zero_label": True})
+        truth = torch.tensor(load(dict(info))["gt_seg_map"]).long()
+        other = torch.tensor(random.integers(0, 150, truth.shape))
+        guess = torch.where(torch.rand(truth.shape) < 0.5, truth % 150, other)
+        return sample | {
+            "pred_sem_seg": {"data": guess[None]},
+            "gt_sem_seg": {"data": truth[None]},
+        }
+    height, width = info["height"], info["width"]
+    boxes = [one["bbox"] for one in info["instances"]] * 2
+    boxes = torch.tensor(boxes, dtype=torch.float32)
+    boxes += torch.tensor(random.integers(-2, 3, boxes.shape))
+    found = {
+        "bboxes": boxes,
+        "scores": torch.tensor(random.random(len(boxes)), dtype=torch.float32),
+        "labels": torch.tensor([one["bbox_label"] for one in info["instances"]] * 2),
+    }
+    if task == "instance segmentation":
+        masks = np.zeros((len(boxes), height, width), bool)
+        for mask, (x, y, u, v) in zip(
+            masks, boxes.int().clamp(0).tolist(), strict=True
+        ):
+            mask[y:v, x:u] = True
+        found["masks"] = encode_mask_results(masks)
+    return sample | {
+        "img_id": info["img_id"],
+        "ori_shape": (height, width),
+        "pred_instances": found,
+    }
+
+
+def states(path: Path) -> dict[str, str]:
+    return {check.what: check.state for check in verify(read_record(path), path)}
+
+
+def failures(path: Path, **places) -> dict[str, str]:
+    checks = verify(read_record(path), path, **places)
+    return {one.what: one.detail for one in checks if one.state == "altered"}
+
+
+def flip(path: Path, position: int = -5) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def rewritten(path: Path, change) -> Path:
+    """A forged record: altered, with an id that fits."""
+    content = json.loads(path.read_text())
+    del content["id"]
+    change(content)
+    path.unlink()
+    return save_record(MeasuredRecord.model_validate(content), path.parent)
+
+
+def test_an_honest_record_is_sound(tested):
+    assert set(states(tested).values()) == {"sound"}, states(tested)
+    assert set(states(tested)) == {
+        *("record", "config", "checkpoint", "annotations", "predictions", "metrics")
+    }
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_every_altered_byte_of_a_record_is_found(tested):
+    honest = tested.read_bytes()
+    positions = range(0, len(honest), max(1, len(honest) // 60))
+    for position in positions:
+        flip(tested, position)
+        try:
+            record = read_record(tested)
+        except ValueError:
+            pass
+        else:
+            check = verify(record, tested)[0]
+            assert check.state == "altered" and str(tested) in check.detail
+        tested.write_bytes(honest)
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_altered_files_are_found_and_named(tested):
+    folder = tested.parent.parent
+    for what, name in (("checkpoint", "epoch_1.pth"), ("predictions", "out.npz")):
+        honest = (folder / name).read_bytes()
+        flip(folder / name)
+        assert failures(tested) == {what: f"{folder / name} hashes to another"}
+        # A sound copy elsewhere is what the record means.
+        (folder / "copy").mkdir(exist_ok=True)
+        (folder / "copy" / name).write_bytes(honest)
+        assert failures(tested, files=[folder / "copy"]) == {}
+        (folder / name).write_bytes(honest)
+
+
+@pytest.mark.parametrize(
+    "tested", ["detection", "semantic segmentation"], indirect=True
+)
+def test_altered_annotations_are_found_and_named(tested, tmp_path):
+    record = read_record(tested)
+    root = tmp_path / "copied"
+    shutil.copytree(record.dataset.root, root)
+    place = root / record.dataset.split
+    file = (
+        place if place.is_file() else next((root / "annotations/validation").iterdir())
+    )
+    text = file.read_bytes()
+    if file.suffix == ".json":
+        file.write_bytes(text.replace(b'"area": ', b'"area":1', 1))
+    else:
+        flip(file)
+    assert file.read_bytes() != text
+    record = rewritten(tested, lambda content: content["dataset"].update(root=""))
+    (detail,) = failures(record, data_roots=[root]).values()
+    assert "hashes to another" in detail and str(root) in detail
+    # Where both lie, the sound ones are taken.
+    assert failures(record, data_roots=[root, TASKS[read_record(record).task][1]]) == {}
+
+
+def test_a_forged_record_is_found(tested):
+    def better(content):
+        name = next(name for name, v in content["metrics"].items() if (v or -1) > 0)
+        content["metrics"][name] *= 0.5
+
+    def other_config(content):
+        content["config"]["resolved"]["model"]["type"] = "Other"
+
+    (detail,) = failures(rewritten(tested, better)).values()
+    assert "recomputed" in detail
+    forged = rewritten(next(tested.parent.glob("*.json")), other_config)
+    assert failures(forged)["config"].startswith(str(forged))
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_missing_files_are_not_called_sound(tested):
+    folder = tested.parent.parent
+    (folder / "epoch_1.pth").unlink()
+    (folder / "out.npz").unlink()
+    path = rewritten(tested, lambda content: content["dataset"].update(root="nowhere"))
+    assert states(path) == {
+        "record": "sound",
+        "config": "sound",
+        **dict.fromkeys(("checkpoint", "annotations", "predictions"), "not checked"),
+        "metrics": "not checked",
+    }
+
+
+@pytest.mark.parametrize("name", ["CocoMetric", "mmrev.CocoMetric"])
+def test_both_metrics_of_coco(project, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(project)
+    write, root = TASKS["detection"]
+    path = make("detection", write, root, tmp_path, {"type": name})
+    assert failures(path) == {}
+    assert read_record(path).metrics["coco/bbox_mAP"] > 0
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "images",
+            lambda a: np.array(["no.jpg", *a[1:]]),
+            "the data set, got 'no.jpg'",
+        ),
+        ("images", lambda a: np.array([a[0]] * 4), "occurs twice"),
+        ("images", lambda a: np.array([{}], object), "allow_pickle=False"),
+        ("labels", lambda a: a + 500, "expected classes of 0..79, got 5"),
+        ("labels", lambda a: a - 500, "expected classes of 0..79, got -"),
+        ("labels", lambda a: a.astype(float), "expected numbers of kind i"),
+        ("scores", lambda a: a * np.nan, "scores that are not finite"),
+        ("scores", lambda a: a[1:], "expected the shape"),
+        ("counts", lambda a: -a, "expected the shape"),
+        ("counts", lambda a: a + np.array([-100, 100, 0, 0]), "negative"),
+        ("ids", lambda a: a[::-1], "expected id"),
+        ("sizes", lambda a: a + 1, "expected the size"),
+        ("format", lambda a: np.array("other"), "expected the format"),
+    ],
+)
+def test_unsound_detections_are_refused(tested, name, change, said):
+    refuse(tested, {name: change}, said)
+
+
+@pytest.mark.parametrize(
+    ("tested", "name", "shape", "said"),
+    [
+        ("semantic segmentation", "labels0", (3, 3), "expected a label map of"),
+        ("classification", "scores", (4, 1), "expected scores of"),
+    ],
+    indirect=["tested"],
+)
+def test_predictions_of_another_shape_are_refused(tested, name, shape, said):
+    refuse(tested, {name: lambda a: np.zeros(shape, a.dtype)}, said)
+
+
+def refuse(path: Path, changes: dict, said: str) -> None:
+    """Forge the stored predictions; the error must name the file and say why."""
+    file = path.parents[1] / "out.npz"
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    changed = {name: change(arrays[name]) for name, change in changes.items()}
+    np.savez(file, **{**arrays, **changed})
+    record = read_record(path)
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        recompute(record, file, build_dataset(record, record.dataset.root))
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04]", b"text"])
+def test_foreign_prediction_files_are_refused(tmp_path, content):
+    file = tmp_path / "out.npz"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"out\.npz"):
+        list(read_predictions(file))
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_a_config_cannot_make_verification_write_or_run(tested, tmp_path):
+
+    def evaluator(settings):
+        def change(content):
+            resolved = content["config"]["resolved"]
+            resolved["test_evaluator"] |= settings
+            content["config"]["sha256"] = config_sha256(resolved)
+
+        return change
+
+    out = tmp_path / "written"
+    path = rewritten(tested, evaluator({"outfile_prefix": str(out), "format_only": 1}))
+    assert failures(path) == {} and not list(tmp_path.glob("written*"))
+    for kind in ("os.system", "DumpResults", "subprocess.Popen"):
+        path = rewritten(path, evaluator({"type": kind}))
+        assert "metrics" in failures(path)
+    path = rewritten(path, evaluator({"type": "CocoMetric", "ann_file": "other.json"}))
+    assert "is not the data set's" in failures(path)["metrics"]
+
+
+def test_repeated_images_are_stored_once(tmp_path):
+    dump = DumpPredictions(str(tmp_path / "o.npz"), "data")
+    sample = {"img_path": "data/a.jpg", "pred_score": torch.tensor([0.25, 0.75])}
+    dump.process(None, [sample, sample])
+    dump.evaluate(1)
+    ((name, found),) = read_predictions(tmp_path / "o.npz")
+    assert name == "a.jpg" and found["pred_score"].tolist() == [0.25, 0.75]
+    with pytest.raises(ValueError, match=r"got \['pred_depth_map'\]"):
+        dump.process(None, [{"img_path": "a", "pred_depth_map": 1}])
