@@ -163,6 +163,9 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 
 def _verify(args: Namespace) -> None:
+    from mmrev.engine.console import quiet
+
+    quiet()
     from .verify import Check, verify
 
     key = None

@@ -1,7 +1,6 @@
 """tools/deploy.py: what it writes is the same model, and loads by itself."""
 
 import copy
-import pickle
 import re
 import shutil
 
@@ -12,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmrev.checkpoints import load_checkpoint_file
 from mmrev.engine import deploy as module
+from mmrev.leaderboard.predictions import read_predictions
 from mmrev.models.layers import Deployable
 
 REVCOL = """\
@@ -56,11 +56,11 @@ def task(request, trained):
 
 def predictions(run, config, checkpoint, folder):
     """Scores of a detector, classes of a segmentor."""
-    out = folder / "predictions.pkl"
+    out = folder / "predictions.npz"
     result = run("test", config, checkpoint, "--work-dir", folder, "--out", out)
     assert result.status == 0, result.err
     kept = []
-    for sample in pickle.loads(out.read_bytes()):
+    for _, sample in read_predictions(out):
         found = sample.get("pred_instances") or sample["pred_sem_seg"]
         kept.append(found.get("scores", found.get("data")).double())
     return torch.cat([values.flatten() for values in kept])

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from mmrev.leaderboard.predictions import read_predictions
 
 DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
 
@@ -18,18 +19,20 @@ def sha256(path) -> str:
 def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_path):
     result = run(
         *("test", "det.py", DET, "--work-dir", tmp_path),
-        *("--out", tmp_path / "out.pkl", "--show-dir", tmp_path / "shown"),
+        *("--out", tmp_path / "out.npz", "--show-dir", tmp_path / "shown"),
     )
     assert result.status == 0 and result.err == ""
     (path,) = (tmp_path / "records").glob("det-*.json")
     assert str(path) in result.out
     record = json.loads(path.read_text())
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["config"]["name"] == "det" and not record["config"]["tta"]
     assert record["checkpoint"]["sha256"] == sha256(project / DET)
-    assert record["predictions"]["sha256"] == sha256(tmp_path / "out.pkl")
+    assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
     annotations = project / "data/coco/annotations/instances_val2017.json"
     assert record["dataset"] == {
+        "name": "coco",
+        "root": "data/coco/",
         "type": "CocoDataset",
         "split": "annotations/instances_val2017.json",
         "fingerprint": sha256(annotations),
@@ -48,8 +51,9 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     assert record["seeds"] == {"train": 3, "test": 3}
     assert record["software"]["packages"].keys() >= {"torch", "mmdet", "mmrev"}
     assert record["hardware"]["cores"] >= 1 and record["hardware"]["cpu"]
-    predictions = pickle.loads((tmp_path / "out.pkl").read_bytes())
-    assert len(predictions) == 4 and "pred_instances" in predictions[0]
+    predictions = dict(read_predictions(tmp_path / "out.npz"))
+    assert predictions.keys() == {f"val2017/{i:012d}.jpg" for i in range(1, 5)}
+    assert len(predictions["val2017/000000000001.jpg"]["pred_instances"]["bboxes"])
     shown = {path.name for path in (tmp_path / "shown").iterdir()}
     assert shown == {f"{i:012d}.png" for i in range(1, 5)}
 
@@ -94,7 +98,7 @@ def test_config_hash_follows_the_config_not_the_machine(run, tmp_path):
         return json.loads(newest.read_text())["config"]["sha256"]
 
     plain = tested()
-    assert tested("--out", str(tmp_path / "out.pkl")) == plain
+    assert tested("--out", str(tmp_path / "out.npz")) == plain
     assert tested("--cfg-options", "model.test_cfg.other=1") != plain
 
 
