@@ -156,12 +156,12 @@ def _component(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
-    """A component of mmrev refused a value or a file that the config gave it."""
+    """A component of mmrev refused a value or file of the config, or predictions."""
     if not isinstance(error, (ValueError, FileNotFoundError)):
         return None
     module = frames[-1].f_globals.get("__name__", "")
     built = any(frame.f_code is build_from_cfg.__code__ for frame in frames)
-    ours = module.startswith("mmrev.checkpoints.") or (
+    ours = module.startswith(("mmrev.checkpoints.", "mmrev.evaluation.")) or (
         built and module.startswith("mmrev.")
     )
     return str(error) if ours else None

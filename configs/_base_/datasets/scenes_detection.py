@@ -52,9 +52,6 @@ scenes_val_dataloader = dict(
     ),
 )
 scenes_val_evaluator = dict(
-    type="CocoMetric",
+    type="mmrev.CocoMetric",
     ann_file=scenes_root + "annotations/instances_validation.json",
-    metric="bbox",
-    # The COCO protocol: at most 100 detections an image, in every column.
-    proposal_nums=(1, 10, 100),
 )

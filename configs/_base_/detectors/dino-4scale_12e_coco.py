@@ -13,6 +13,5 @@ optim_wrapper = dict(
 default_hooks = dict(
     checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
 )
-# The COCO protocol: at most 100 detections an image, in every column.
-val_evaluator = dict(proposal_nums=(1, 10, 100))
+val_evaluator = dict(type="mmrev.CocoMetric")
 test_evaluator = val_evaluator

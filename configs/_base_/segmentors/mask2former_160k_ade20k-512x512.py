@@ -20,3 +20,5 @@ optim_wrapper = dict(
     ),
 )
 default_hooks = dict(checkpoint=dict(**_base_.checkpointing))
+val_evaluator = dict(type="mmrev.IoUMetric")
+test_evaluator = val_evaluator

@@ -54,6 +54,8 @@ model = dict(
 train_dataloader = dict(_delete_=True, **_base_.scenes_train_dataloader)
 val_dataloader = dict(_delete_=True, **_base_.scenes_val_dataloader)
 test_dataloader = val_dataloader
+val_evaluator = dict(type="mmrev.IoUMetric")
+test_evaluator = val_evaluator
 
 max_iters = 1000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
