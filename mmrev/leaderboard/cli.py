@@ -5,6 +5,8 @@ import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -31,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         args.run(args)
     except (OSError, ValueError) as error:
-        _fail(_one_line(str(error)))
+        _fail(str(error))
 
 
 def _parser() -> ArgumentParser:
@@ -143,7 +145,7 @@ def _add(args: Namespace) -> None:
             print(f"added {saved}")
         except (OSError, ValueError) as error:
             refused = True
-            _say(f"refused {path}: {_one_line(str(error))}")
+            _say(f"refused {path}: {error}")
     if refused:
         sys.exit(1)
 
@@ -166,6 +168,8 @@ def _verify(args: Namespace) -> None:
     from mmrev.engine.console import quiet
 
     quiet()
+    with redirect_stdout(StringIO()):  # mmpretrain reports what it does without
+        from . import recompute  # noqa: F401
     from .verify import Check, verify
 
     key = None
@@ -176,7 +180,8 @@ def _verify(args: Namespace) -> None:
     records, rejected = load_records(_roots(args))
     table = Table("record", "part", "state", "detail")
     for path, reason in rejected.items():
-        table.add_row(*map(Text, (str(path), "record", "altered", _one_line(reason))))
+        cells = (str(path), "record", "altered", reason)
+        table.add_row(*(Text(_one_line(cell)) for cell in cells))
     failed = bool(rejected)
     for path, record in records.items():
         checks = verify(record, path, args.files, args.data_root)
@@ -188,7 +193,8 @@ def _verify(args: Namespace) -> None:
                 checks.append(Check("signature", "altered", str(error)))
         for number, check in enumerate(checks):
             cells = ("" if number else path.name, check.what, check.state, check.detail)
-            table.add_row(*map(Text, cells), end_section=number == len(checks) - 1)
+            last = number == len(checks) - 1
+            table.add_row(*(Text(_one_line(cell)) for cell in cells), end_section=last)
             failed |= check.state == "altered"
     if not table.row_count:
         _fail("no record to verify")
@@ -219,7 +225,7 @@ def _all(args: Namespace) -> list[Record]:
     """The records of the folders, then the published ones."""
     records, rejected = load_records(_roots(args))
     for path, reason in rejected.items():
-        _say(f"skipped {path}: {_one_line(reason)}")
+        _say(f"skipped {path}: {reason}")
     found = {record.id: record for record in records.values()}
     found |= {record.id: record for record in published_records()}
     return list(found.values())
@@ -253,8 +259,8 @@ def _one_line(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(_one_line(text), file=sys.stderr)
 
 
 def _fail(text: str) -> NoReturn:
-    sys.exit(f"error: {text}")
+    sys.exit(f"error: {_one_line(text)}")

@@ -36,6 +36,11 @@ _ARGUMENTS = {
     "Accuracy": ("topk", "thrs", "prefix"),
     "SingleLabelMetric": ("thrs", "items", "average", "num_classes", "prefix"),
 }
+# What the packages raise on arguments or annotations that nobody checked.
+_OF_FOREIGN_SETTINGS = (
+    *(KeyError, IndexError, TypeError, AttributeError),
+    *(AssertionError, RuntimeError),
+)
 _TYPE = re.compile(r"((mmdet|mmseg|mmpretrain|mmrev)\.)?(\w+)")
 
 
@@ -60,8 +65,8 @@ def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
         settings["data_root"] = str(data_root)
     try:
         return DATASETS.build({**settings, "pipeline": []})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"data set {settings['type']}: {error}") from error
+    except _OF_FOREIGN_SETTINGS as error:
+        raise ValueError(f"data set {settings['type']}: {error!r}") from error
 
 
 def recompute(
@@ -86,8 +91,11 @@ def recompute(
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         truths[image_name(info["img_path"], root)] = info
-    with warnings.catch_warnings(), _silence():
-        return _evaluated(record, predictions, dataset, truths)
+    try:
+        with warnings.catch_warnings(), _silence():
+            return _evaluated(record, predictions, dataset, truths)
+    except _OF_FOREIGN_SETTINGS as error:
+        raise ValueError(f"the config's test_evaluator: {error!r}") from error
 
 
 @contextmanager

@@ -180,6 +180,8 @@ def _short(text: str) -> str:
 
 
 def _change(one: str, other: str) -> str:
+    if max(len(one), len(other)) > 30:  # a hash may consist of digits
+        return ""
     try:
         return f"{float(other) - float(one):+.4g}"
     except ValueError:

@@ -166,7 +166,11 @@ def test_schema_is_printed(run):
 def test_markup_and_control_characters_of_a_record_do_nothing(run, folder):
     resolved = {**RESOLVED, "text": "\x1b[2J<script>"}
     path = saved(folder, config={"name": "[bold]<script>", "resolved": resolved})
-    for command in (("list",), ("show", path), ("verify",)):
+    for command in (("list",), ("show", path), ("verify", path)):
         result = run(*command)
         assert result.status == 0 and "\x1b" not in result.out + result.err
     assert "[bold]" in run("show", path).out
+    (path.parent / "\x1b[31m.json").write_text("{")
+    for command in (("list",), ("verify",), ("add", path.parent / "\x1b[31m.json")):
+        result = run(*command)
+        assert "\x1b" not in f"{result.status}{result.out}{result.err}"

@@ -358,6 +358,8 @@ def test_a_config_cannot_make_verification_write_or_run(tested, tmp_path):
     for kind in ("os.system", "DumpResults", "subprocess.Popen"):
         path = rewritten(path, evaluator({"type": kind}))
         assert "metrics" in failures(path)
+    path = rewritten(path, evaluator({"type": "CocoMetric", "metric": "beauty"}))
+    assert "beauty" in failures(path)["metrics"]
     path = rewritten(path, evaluator({"type": "CocoMetric", "ann_file": "other.json"}))
     assert "is not the data set's" in failures(path)["metrics"]
 

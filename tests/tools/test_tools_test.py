@@ -49,6 +49,13 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     height, width = model["flops_shape"]
     assert model["flops"] > height * width // 16 * 48 * 8
     assert record["seeds"] == {"train": 3, "test": 3}
+    assert record["kind"] == "measured" and record["task"] == "detection"
+    training = record["training"]
+    assert (training["epochs"], training["iterations"]) == (2, 4)
+    assert training["data"] == "CocoDataset annotations/instances_train2017.json"
+    assert training["curves"]["loss"]["steps"] == [1, 2, 3, 4]
+    assert record["speed"]["latency_ms"] > 0 and record["speed"]["peak_memory_mb"] > 0
+    assert record["speed"]["input_shape"] == model["flops_shape"]
     assert record["software"]["packages"].keys() >= {"torch", "mmdet", "mmrev"}
     assert record["hardware"]["cores"] >= 1 and record["hardware"]["cpu"]
     predictions = dict(read_predictions(tmp_path / "out.npz"))
@@ -108,3 +115,33 @@ def test_standard_coco_is_told_from_mmdets_default(run, tmp_path):
     (path,) = (tmp_path / "records").glob("*.json")
     (protocol,) = json.loads(path.read_text())["protocols"]
     assert "not standard COCO" in protocol and "1000" in protocol
+
+
+def test_check_compares_with_what_the_config_expects(run, project, tmp_path):
+    def checked(expected, name="coco/bbox_mAP_l"):
+        one = {"metric": name, "value": expected, "tolerance": 0.25}
+        config = tmp_path / "expecting.py"
+        text = (project / "det.py").read_text()
+        config.write_text(f"{text}\nexpected_results = [{one}]\n")
+        return run("test", config, DET, "--work-dir", tmp_path, "--check")
+
+    result = checked(-1.25)  # no large object in the data: -1
+    assert result.status == 0 and "expected -1.25 +- 0.25: as expected" in result.out
+    result = checked(0)
+    assert result.status == 1 and "1 of 1 results are outside" in result.err
+    assert "coco/bbox_mAP_l: -1, expected 0 +- 0.25: OUTSIDE" in result.out
+    assert "did you mean 'coco/bbox_mAP'" in checked(0, "coco/box_mAP").err
+    assert "expected_results: expected dict(metric=" in checked("a").err
+    result = run("test", "det.py", DET, "--work-dir", tmp_path, "--check")
+    assert result.status == 1 and "has no expected_results; add" in result.err
+
+
+def test_a_real_test_verifies(run, project, tmp_path):
+    for config, weights in (("det.py", DET), ("seg.py", SEG)):
+        folder = tmp_path / config
+        out = ("--out", folder / "out.npz")
+        assert run("test", config, weights, "--work-dir", folder, *out).status == 0
+        files = ("--files", (project / weights).parent)
+        result = run("leaderboard", "verify", folder, *files)
+        assert result.status == 0, result.out
+        assert "not checked" not in result.out and result.out.count("sound") == 6

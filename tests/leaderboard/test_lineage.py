@@ -1,0 +1,70 @@
+"""What a record tells of the training."""
+
+import json
+
+import pytest
+
+from mmrev.leaderboard.lineage import training_info
+
+CONFIG = {
+    "model": {
+        "backbone": {
+            "anchors": [
+                {"init_cfg": {"type": "Pretrained", "checkpoint": "data/a/small.pth"}},
+                {"init_cfg": {"type": "Pretrained", "checkpoint": "https://a.org/b"}},
+            ]
+        },
+        "neck": {"init_cfg": None},
+    },
+    "train_cfg": {"max_epochs": 3},
+    "train_dataloader": {
+        "dataset": {
+            "type": "RepeatDataset",
+            "dataset": {"type": "CocoDataset", "ann_file": "annotations/train.json"},
+        }
+    },
+}
+
+
+def test_starts_data_and_length():
+    found = training_info(CONFIG, "/home/me/o365.pth", {"epoch": 3, "iter": 30}, "x")
+    assert found.pretraining == ["small.pth", "https://a.org/b", "o365.pth"]
+    assert found.data == "CocoDataset annotations/train.json"
+    assert (found.epochs, found.iterations, found.curves) == (3, 30, {})
+    loop = {**CONFIG, "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 30}}
+    assert training_info(loop, None, {"epoch": 0, "iter": 30}, "x").epochs is None
+
+
+def test_weights_that_say_nothing_claim_nothing():
+    found = training_info(CONFIG, None, {}, "official.pth")
+    assert found.data is found.epochs is found.iterations is None
+
+
+def test_curves_are_thinned_and_of_this_checkpoint(tmp_path):
+    def log(folder, lines):
+        file = tmp_path / folder / "vis_data/scalars.json"
+        file.parent.mkdir(parents=True)
+        file.write_text("\n".join(lines))
+
+    def line(step, loss):
+        return json.dumps({"lr": 0.1, "loss": loss, "step": step, "time": 1.0})
+
+    log("1", [*(line(step, 1.0) for step in range(1, 501)), '{"lr": 0.1, "lo'])
+    validation = json.dumps({"coco/bbox_mAP": 0.5, "step": 7, "loss": 9.0})
+    log("2", [validation, *(line(step, 2.0) for step in range(301, 1001))])
+    log("3", [line(1000, float("nan")), json.dumps([1]), json.dumps({"step": "x"})])
+    found = training_info(CONFIG, None, {"iter": 800}, tmp_path / "iter_800.pth")
+    assert found.curves.keys() == {"loss", "lr"}
+    loss = found.curves["loss"]
+    assert len(loss.steps) == 200 and loss.steps[0] == 1 and loss.steps[-1] == 800
+    # The second run went on from iteration 300 and did some of them again.
+    for step, value in zip(loss.steps, loss.values, strict=True):
+        assert value == (1.0 if step <= 300 else 2.0)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[]\n{}"])
+def test_a_damaged_log_gives_no_curve(tmp_path, content):
+    file = tmp_path / "1/vis_data/scalars.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert training_info(CONFIG, None, {"iter": 9}, tmp_path / "a.pth").curves == {}
