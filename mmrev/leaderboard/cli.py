@@ -208,7 +208,8 @@ def _verify(args: Namespace) -> None:
 def _build(args: Namespace) -> None:
     from .site import build
 
-    build(_selected(args), args.out)
+    files = build(_selected(args), args.out)
+    print(f"{args.out}: {len(files)} files")
 
 
 def _schema(args: Namespace) -> None:

@@ -31,7 +31,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
     annotations = project / "data/coco/annotations/instances_val2017.json"
     assert record["dataset"] == {
-        "name": "coco",
+        "name": "COCO",
         "root": "data/coco/",
         "type": "CocoDataset",
         "split": "annotations/instances_val2017.json",
