@@ -64,7 +64,8 @@ def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
     if data_root:
         settings["data_root"] = str(data_root)
     try:
-        return DATASETS.build({**settings, "pipeline": []})
+        with _silence():
+            return DATASETS.build({**settings, "pipeline": []})
     except _OF_FOREIGN_SETTINGS as error:
         raise ValueError(f"data set {settings['type']}: {error!r}") from error
 
@@ -92,7 +93,7 @@ def recompute(
         info = dataset.get_data_info(index)
         truths[image_name(info["img_path"], root)] = info
     try:
-        with warnings.catch_warnings(), _silence():
+        with _silence():
             return _evaluated(record, predictions, dataset, truths)
     except _OF_FOREIGN_SETTINGS as error:
         raise ValueError(f"the config's test_evaluator: {error!r}") from error
@@ -100,12 +101,12 @@ def recompute(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the tables of the metrics to themselves."""
+    """Keep the tables and reports of data sets and metrics to themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
