@@ -9,12 +9,14 @@ averages their solutions; in evaluation mode, which the reference forgets.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmrev.models.stitching.anchors import Anchor, Tokens
+from mmrev.models.stitching.routes import Crossing
 from mmrev.models.stitching.stitch import Stitch
 from mmrev.models.stitching.stitched_backbone import StitchedBackbone, crossing_key
 
@@ -113,9 +115,9 @@ def fit_stitches(
         for name, layer in _layers(model)
     }
     generator = torch.Generator().manual_seed(seed)
-    with _evaluating(model):
+    with evaluating(model):
         for images in batches:
-            runs = [_features(anchor, images) for anchor in model.runners]
+            runs = [features(anchor, images) for anchor in model.runners]
             for name, front, end in _samples(model, runs):
                 x, y = _subsample(front, end, tokens, generator)
                 problems[name].add(x, y)
@@ -138,7 +140,8 @@ def _layers(model: StitchedBackbone) -> Iterator[tuple[str, Stitch]]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -149,8 +152,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _features(anchor: Anchor, images: Tensor) -> tuple[dict, dict]:
-    """What an anchor alone has after each block, and its levels."""
+def features(anchor: Anchor, images: Tensor) -> tuple[dict, dict]:
+    """What an anchor alone has.
+
+    Returns:
+        Features by (stage, block) that they follow, lists of `Tokens`; levels by index,
+        as `levels_after`.
+    """
     after: dict[tuple[int, int], list[Tokens]] = {}
     levels: dict[int, Tensor] = {}
     state = anchor.stem(images)
@@ -160,26 +168,37 @@ def _features(anchor: Anchor, images: Tensor) -> tuple[dict, dict]:
         for block in range(depth):
             state = anchor.run(state, stage, block, block + 1)
             after[stage, block] = anchor.leave(state)
-        for level in anchor.levels[stage]:
-            value, norm = anchor.level(state, level), anchor.norm(level)
-            levels[level] = norm(value) if norm else value
+        levels |= levels_after(anchor, state, stage)
     return after, levels
+
+
+def levels_after(anchor: Anchor, state: Any, stage: int) -> dict[int, Tensor]:
+    """The levels that a stage's end gives, normalised, (N, C, H, W), by index."""
+    levels = {}
+    for level in anchor.levels[stage]:
+        value, norm = anchor.level(state, level), anchor.norm(level)
+        levels[level] = norm(value) if norm else value
+    return levels
+
+
+def crossings_by_layer(model: StitchedBackbone) -> dict[str, list[Crossing]]:
+    """The crossings that share a layer of stitches, by the layer's name."""
+    found = defaultdict(set)
+    for crossing in (c for route in model.routes for c in route.crossings):
+        found[f"stitches.{crossing_key(crossing)}.{crossing.layer}"].add(crossing)
+    return {name: sorted(crossings) for name, crossings in found.items()}
 
 
 def _samples(
     model: StitchedBackbone, runs: list[tuple[dict, dict]]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """For every stitch and adapter, inputs and targets, (N, L, C)."""
-    pairs = defaultdict(set)
-    for crossing in (c for route in model.routes for c in route.crossings):
-        key = f"stitches.{crossing_key(crossing)}.{crossing.layer}"
-        pairs[key].add(crossing)
-    for key, crossings in pairs.items():
-        for crossing in sorted(crossings):
+    for name, crossings in crossings_by_layer(model).items():
+        for crossing in crossings:
             front = runs[crossing.front][0][crossing.stage, crossing.after]
             end = runs[crossing.end][0][crossing.stage, crossing.before - 1]
             for index, (x, y) in enumerate(zip(front, end, strict=True)):
-                yield f"{key}.{index}", x.values, y.values
+                yield f"{name}.{index}", x.values, y.values
     target = runs[-1][1]
     for anchor, adapters in enumerate(model.adapters):
         for level, adapter in enumerate(adapters):
