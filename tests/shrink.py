@@ -4,9 +4,77 @@ Only sizes change: number of columns, layers, queries, widths, points, image sid
 Types, losses, pipelines, optimizer constructor and settings stay the config's own.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
+
+from mmrev.models.backbones import revcol, swin_transformer_v2
 
 CHANNELS = [16, 32, 64, 128]
+
+# Anchors keep the proportions between them, so that stitches and adapters remain.
+VIT_WIDTHS = {"deit-tiny": 8, "deit-small": 16, "deit-base": 24}
+
+
+def _fewer_blocks(depths: list[int]) -> list[int]:
+    return [min(depth, 2 + depth // 18) for depth in depths]
+
+
+def _swin_v2_anchor(old: dict) -> dict:
+    arch = swin_transformer_v2.ARCHITECTURES[old["arch"]]
+    arch = dict(
+        embed_dims=arch["embed_dims"] // 8,
+        depths=_fewer_blocks(arch["depths"]),
+        num_heads=arch["num_heads"],
+    )
+    return dict(old, arch=arch, drop_path_rate=0.0)
+
+
+def _revcol_anchor(old: dict) -> dict:
+    arch = revcol.ARCHITECTURES[old["arch"]]
+    arch = dict(
+        channels=[width // 4 for width in arch["channels"]],
+        depths=[1, 1, 1, 1],
+        num_columns=arch["num_columns"] // 4,
+    )
+    return dict(old, arch=arch, drop_path_rate=0.0)
+
+
+def _vit_anchor(old: dict) -> dict:
+    width = VIT_WIDTHS[old["arch"]]
+    arch = dict(
+        embed_dims=width, num_layers=3, num_heads=2, feedforward_channels=2 * width
+    )
+    return dict(old, arch=arch, img_size=64, drop_path_rate=0.0)
+
+
+ANCHORS = {
+    "mmdet.SwinTransformer": lambda old: dict(
+        old,
+        embed_dims=old["embed_dims"] // 8,
+        depths=_fewer_blocks(old["depths"]),
+        drop_path_rate=0.0,
+    ),
+    "mmrev.SwinTransformerV2": _swin_v2_anchor,
+    "mmdet.ResNet": lambda old: dict(old, base_channels=4, stem_channels=4),
+    "mmpretrain.VisionTransformer": _vit_anchor,
+    "mmrev.RevCol": _revcol_anchor,
+    "mmpretrain.TIMMBackbone": dict,  # by name, so at full size: 3 to 5 M parameters
+}
+"""For each type of an anchor in a stitched backbone: its small form."""
+
+
+def _stitched(old: dict) -> dict:
+    anchors = [ANCHORS[anchor["type"]](anchor) for anchor in old["anchors"]]
+    new = dict(old, anchors=[dict(anchor, init_cfg=None) for anchor in anchors])
+    if "pyramid" in old:
+        new["pyramid"] = dict(old["pyramid"], out_channels=CHANNELS[0])
+    return new
+
 
 BACKBONES = {
     "mmrev.RevCol": lambda old: dict(
@@ -38,8 +106,9 @@ BACKBONES = {
         arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], expansion=2),
         drop_path_rate=0.0,
     ),
+    "mmrev.StitchedBackbone": _stitched,
 }
-"""For each backbone type of the suite: its smallest form, with CHANNELS."""
+"""For each backbone type of the suite: its smallest form; CHANNELS, unless stitched."""
 
 MODEL_SIZES = dict(
     num_queries=20,
@@ -74,7 +143,8 @@ def shrink(cfg: Config) -> Config:
     _replace(model.get("test_cfg") or {}, IMAGE_SIDES)
     model.backbone = BACKBONES[model.backbone.type](model.backbone)
     model.backbone.init_cfg = None
-    kept = [CHANNELS[i] for i in model.backbone.get("out_indices", range(4))]
+    channels = _channels(model.backbone)
+    kept = [channels[i] for i in model.backbone.get("out_indices", range(4))]
     for part in ("neck", "decode_head"):
         if "in_channels" in (model.get(part) or {}):
             single = isinstance(model[part].in_channels, int)
@@ -87,6 +157,27 @@ def shrink(cfg: Config) -> Config:
     if "num_points" in model.get("decode_head", {}).get("train_cfg", {}):
         model.decode_head.train_cfg.num_points = 64
     return cfg
+
+
+def _channels(backbone: ConfigDict) -> list[int]:
+    """Of the levels of a small backbone."""
+    if backbone.type != "mmrev.StitchedBackbone":
+        return CHANNELS
+    with on_meta():
+        return MODELS.build(backbone).channels
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Build models of any size, without memory."""
+    linspace = torch.linspace
+    # mmdet's Swin reads its drop path rates off a tensor.
+    torch.linspace = partial(linspace, device="cpu")
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        torch.linspace = linspace
 
 
 def inner_model(model: ConfigDict) -> ConfigDict:

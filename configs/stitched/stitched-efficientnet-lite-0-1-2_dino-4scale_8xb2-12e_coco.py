@@ -1,0 +1,17 @@
+r"""EfficientNet-Lite 0, 1 and 2 stitched, DINO on four scales, 12 epochs of COCO.
+
+Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+    configs/stitched/stitched-efficientnet-lite-0-1-2_dino-4scale_8xb2-12e_coco.py
+Hardware: 8 GPUs, 2 images each. Expected: not run.
+"""
+
+_base_ = [
+    "../_base_/detectors/stitched-dino-4scale_12e_coco.py",
+    "../_base_/backbones/stitched-efficientnet-lite-0-1-2.py",
+]
+
+model = dict(
+    data_preprocessor=_base_.pixels,
+    backbone=dict(_delete_=True, out_indices=(1, 2, 3), **_base_.backbone),
+    neck=dict(in_channels=_base_.channels[1:]),
+)

@@ -1,0 +1,17 @@
+r"""EfficientNet-Lite 0, 1 and 2 stitched, Mask2Former, 160k steps of ADE20K, crop 512.
+
+Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+    configs/stitched/stitched-efficientnet-lite-0-1-2_mask2former_8xb2-160k_ade20k-512x512.py
+Hardware: 8 GPUs, 2 images each. Expected: not run.
+"""
+
+_base_ = [
+    "../_base_/segmentors/stitched-mask2former_160k_ade20k-512x512.py",
+    "../_base_/backbones/stitched-efficientnet-lite-0-1-2.py",
+]
+
+model = dict(
+    data_preprocessor=_base_.pixels,
+    backbone=dict(_delete_=True, **_base_.backbone),
+    decode_head=dict(in_channels=_base_.channels),
+)
