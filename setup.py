@@ -63,7 +63,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mmrev", "mmrev.*"]),
-    package_data={"mmrev.leaderboard.published": ["*.json"]},
+    package_data={
+        "mmrev.analysis": ["*.html"],
+        "mmrev.leaderboard.published": ["*.json"],
+        "mmrev.leaderboard.site": ["templates/*.html", "assets/*"],
+    },
     install_requires=["torch>=2.4,<2.14", "numpy"],
     extras_require={
         "suite": suite,

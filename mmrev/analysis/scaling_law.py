@@ -1,0 +1,216 @@
+"""How the error of a family falls with compute or parameters: a law for each.
+
+``error = coefficient * cost ** exponent``, fitted by least squares of the logarithms,
+as "ConvNets Match Vision Transformers at Scale" (arXiv 2310.16764, figure 2) draws the
+validation loss of NFNets against the compute of their pre-training.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+from scipy.stats import linregress, t
+
+from mmrev.leaderboard.groups import Group, grouped
+from mmrev.leaderboard.record import _SHARE, Record, main_metric
+
+__all__ = [
+    "COSTS",
+    "LEAST_COSTS",
+    "LEAST_POINTS",
+    "Law",
+    "Series",
+    "best_value",
+    "collect",
+    "describe",
+    "fit_law",
+    "laws_table",
+]
+
+LEAST_POINTS = 4
+# A line passes through the means at two costs whatever the law is.
+LEAST_COSTS = 3
+CONFIDENCE = 0.95
+# Field of a record's model -> label and unit.
+COSTS = {"flops": ("GMACs", 1e9), "params": ("M parameters", 1e6)}
+
+
+class Law(NamedTuple):
+    """A fitted law.
+
+    Attributes:
+        coefficient: Error at a cost of 1.
+        exponent: Negative where more cost means less error.
+        exponent_range: 95 % confidence interval of `exponent`.
+        r_squared: Share of the variance of the log errors that the law explains.
+        points: Number fitted.
+        centre: Mean of the log costs.
+        spread: Sum of their squared deviations from it.
+        noise: Standard deviation of the log errors about the law.
+    """
+
+    coefficient: float
+    exponent: float
+    exponent_range: tuple[float, float]
+    r_squared: float
+    points: int
+    centre: float
+    spread: float
+    noise: float
+
+    def band(self, costs: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The law and where it may lie, pointwise, with 95 % confidence.
+
+        Args:
+            costs: (K,), in the unit fitted.
+
+        Returns:
+            Error, lower and upper bound, (K,) each.
+        """
+        logs = np.log(costs)
+        error = np.log(self.coefficient) + self.exponent * logs
+        distance = 1 / self.points + (logs - self.centre) ** 2 / self.spread
+        margin = _quantile(self.points) * self.noise * np.sqrt(distance)
+        return np.exp(error), np.exp(error - margin), np.exp(error + margin)
+
+
+class Series(NamedTuple):
+    """The points of one law: what was trained and tested alike, in several sizes.
+
+    Attributes:
+        task: of the records.
+        data: Data set and split.
+        metric: The main one.
+        kind: 'measured' or 'published'; a law never mixes them.
+        family: of the backbones.
+        setting: Head, training data and pretraining.
+        names: of the models.
+        costs: In the unit of `COSTS`.
+        errors: 1 - AP, or 100 - metric for metrics in percent.
+    """
+
+    task: str
+    data: str
+    metric: str
+    kind: str
+    family: str
+    setting: str
+    names: list[str]
+    costs: list[float]
+    errors: list[float]
+
+
+def best_value(metric: str) -> int:
+    """The value of a perfect model: 1 for COCO's shares, 100 for percents."""
+    return 1 if _SHARE.search(metric) else 100
+
+
+def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
+    """Fit ``log(error) = a + b log(cost)`` by least squares.
+
+    Args:
+        costs: (N,), positive.
+        errors: (N,), positive.
+
+    Raises:
+        ValueError: There are fewer than four points or three costs, or a number has no
+            logarithm.
+    """
+    if len(costs) != len(errors):
+        raise ValueError(
+            f"expected as many errors as costs, got {len(errors)} and {len(costs)}."
+        )
+    if len(costs) < LEAST_POINTS:
+        raise ValueError(
+            f"a fit needs at least {LEAST_POINTS} points, got {len(costs)}."
+        )
+    if not (np.min(costs) > 0 and np.min(errors) > 0):
+        raise ValueError("a fit of logarithms needs costs and errors above 0.")
+    if (different := len(set(costs))) < LEAST_COSTS:
+        raise ValueError(
+            f"a fit needs at least {LEAST_COSTS} different costs, got {different}."
+        )
+    x, y = np.log(costs), np.log(errors)
+    line = linregress(x, y)
+    spread = float(np.sum((x - x.mean()) ** 2))
+    margin = _quantile(len(x)) * line.stderr
+    return Law(
+        coefficient=float(np.exp(line.intercept)),
+        exponent=float(line.slope),
+        exponent_range=(float(line.slope - margin), float(line.slope + margin)),
+        r_squared=float(line.rvalue**2),
+        points=len(x),
+        centre=float(x.mean()),
+        spread=spread,
+        noise=float(line.stderr * np.sqrt(spread)),
+    )
+
+
+def collect(records: Iterable[Record], cost: str) -> list[Series]:
+    """Sort records into series; several seeds of one model are one point, their mean.
+
+    Args:
+        records: Oldest first. Those without the cost or the metric are left out.
+        cost: A key of `COSTS`.
+    """
+    found: dict[tuple, Series] = {}
+    for group in grouped(records):
+        record = group.newest
+        metric = main_metric(record)
+        mean, amount = group.mean(metric), getattr(record.model, cost)
+        # COCO's -1 says that there was nothing to find.
+        if mean is None or mean < 0 or not amount:
+            continue
+        key = (
+            *(record.task, f"{record.dataset.name} {record.dataset.split}".strip()),
+            *(metric, record.kind, record.model.family, _setting(group)),
+        )
+        series = found.setdefault(key, Series(*key, [], [], []))
+        series.names.append(record.model.name)
+        series.costs.append(amount / COSTS[cost][1])
+        series.errors.append(best_value(metric) - mean)
+    return [found[key] for key in sorted(found)]
+
+
+def laws_table(records: Iterable[Record], cost: str) -> Table:
+    """Render every law, and what is not fitted with the reason, for the terminal."""
+    table = Table(show_lines=True, caption=f"x: {COSTS[cost][0]}; in brackets, 95 %")
+    for name in ("family", "test", "law"):
+        table.add_column(name, overflow="fold")
+    for series in collect(records, cost):
+        # As text, since square brackets in a name would be rich's markup.
+        table.add_row(
+            Text(f"{series.family} ({series.kind})\n{series.setting}"),
+            Text(f"{series.data}\n{series.metric}"),
+            Text(describe(series)),
+        )
+    return table
+
+
+def describe(series: Series) -> str:
+    """Say the law of a series, or why there is none."""
+    try:
+        law = fit_law(series.costs, series.errors)
+    except ValueError as error:
+        return f"not fitted: {error}"
+    low, high = law.exponent_range
+    return (
+        f"error = {law.coefficient:.3g} x^{law.exponent:.3f} ({low:.3f} to "
+        f"{high:.3f}), R2 {law.r_squared:.2f}, {law.points} points"
+    )
+
+
+def _setting(group: Group) -> str:
+    record: Any = group.newest
+    starts = record.training.pretraining
+    # Names of checkpoints differ from size to size.
+    measured = record.kind == "measured"
+    origin = "a checkpoint" if measured and starts else " + ".join(starts)
+    parts = [record.model.head, record.training.data or ""]
+    return ", ".join([*filter(None, parts), *([f"from {origin}"] if origin else [])])
+
+
+def _quantile(points: int) -> float:
+    return float(t.ppf((1 + CONFIDENCE) / 2, points - 2))

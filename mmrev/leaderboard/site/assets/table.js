@@ -1,0 +1,81 @@
+// The table of records: sorting, filters, choice for comparison.
+"use strict";
+
+(() => {
+  const entries = read("entries");
+  const body = document.querySelector("#records tbody");
+  const rows = [...body.rows];
+  const heads = [...document.querySelectorAll("#records thead button")];
+  const filters = document.getElementById("filters").elements;
+  const NUMBERS = ["value", "params", "flops", "latency", "memory"];
+  const text = new Intl.Collator(undefined, { numeric: true });
+
+  function value(entry, key) {
+    return key === "value" ? entry.figures[entry.metric].mean : entry[key];
+  }
+
+  function sort(key, descending) {
+    const sign = descending ? -1 : 1;
+    const compare = NUMBERS.includes(key) ? (a, b) => a - b : text.compare;
+    const order = entries.map((entry, place) => [value(entry, key), place]);
+    order.sort(([a, i], [b, j]) => {
+      if (a === null || b === null) return (a === null) - (b === null) || i - j;
+      return sign * compare(a, b) || i - j;
+    });
+    body.append(...order.map(([, place]) => rows[place]));
+  }
+
+  function onHead(button) {
+    const head = button.closest("th"), before = head.getAttribute("aria-sort");
+    const key = button.dataset.key;
+    // The best first: most of a figure, least of a cost.
+    const first = key === "value" ? "descending" : "ascending";
+    const second = first === "ascending" ? "descending" : "ascending";
+    const now = before === first ? second : first;
+    for (const other of heads) other.closest("th").removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", now);
+    sort(key, now === "descending");
+  }
+
+  function passes(entry) {
+    for (const key of ["task", "dataset", "family", "kind"]) {
+      const wanted = filters[key].value;
+      // A model of masks has boxes, too.
+      const boxes = key === "task" && wanted === "detection" && "box AP" in entry.figures;
+      if (wanted && entry[key] !== wanted && !boxes) return false;
+    }
+    const { least, most } = filters;
+    if (least.value && !(entry.params !== null && entry.params >= +least.value)) return false;
+    if (most.value && !(entry.params !== null && entry.params <= +most.value)) return false;
+    const said = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
+    return said.includes(filters.text.value.trim().toLowerCase());
+  }
+
+  function filter() {
+    const shown = entries.filter((entry, place) => {
+      const passed = passes(entry);
+      rows[place].hidden = !passed;
+      return passed;
+    });
+    document.getElementById("count").textContent = shown.length === entries.length
+      ? `${shown.length} records` : `${shown.length} of ${entries.length} records`;
+    drawPareto(shown);
+  }
+
+  function choose() {
+    const ids = [...body.querySelectorAll("input:checked")].map((box) => box.value);
+    const link = document.getElementById("compare");
+    link.href = "compare.html" + (ids.length ? "#" + ids.join(",") : "");
+    link.textContent = ids.length ? `Compare chosen (${ids.length})` : "Compare chosen";
+  }
+
+  for (const button of heads) button.addEventListener("click", () => onHead(button));
+  body.addEventListener("change", choose);
+  const form = document.getElementById("filters");
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  // The fields are empty only after this event.
+  form.addEventListener("reset", () => setTimeout(filter));
+  choose();
+  filter();
+})();

@@ -1,0 +1,149 @@
+"""What the pages say of a record: figures in their units, and commands."""
+
+import shlex
+from typing import Any
+
+from mmrev.analysis.scaling_law import best_value
+
+from ..groups import Group
+from ..record import MAIN_METRICS, MeasuredRecord, Record, main_metric
+
+__all__ = [
+    "amount",
+    "entry",
+    "figure",
+    "main_figure",
+    "metric_label",
+    "percent",
+    "reproduce",
+]
+
+_LABELS = {
+    "coco/bbox_mAP": "box AP",
+    "coco/segm_mAP": "mask AP",
+    "accuracy/top1": "top-1",
+}
+
+
+def metric_label(metric: str) -> str:
+    """What readers call a metric."""
+    return _LABELS.get(metric) or metric.rpartition("/")[2] or metric
+
+
+def percent(metric: str, value: float | None) -> float | None:
+    """A figure in percent; None for no number, which COCO's -1 is, too."""
+    if value is None or value < 0:
+        return None
+    return round(value * 100 / best_value(metric), 6)
+
+
+def figure(value: float) -> str:
+    """A percentage; a space as wide as a digit keeps points of a column in line."""
+    text = f"{value:.2f}"
+    return f"{text[:-1]}\N{FIGURE SPACE}" if text.endswith("0") else text
+
+
+def amount(value: float | None) -> str:
+    """A cost, to a tenth; small ones to three digits."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.3g}"
+
+
+def main_figure(record: Record) -> str:
+    """The metric that a record is ranked by, percent."""
+    metric = main_metric(record)
+    value = percent(metric, record.metrics[metric])
+    return "\N{EN DASH}" if value is None else figure(value)
+
+
+def entry(group: Group) -> dict[str, Any]:
+    """A row of the table and a point of the plots, as JSON has it.
+
+    Returns:
+        ``figures`` by label, the ranking one first: mean, standard deviation (None
+        below two seeds) and number of runs, percent. ``params`` in millions, ``flops``
+        in GMACs, ``latency`` in ms, ``memory`` in MB; None where unknown.
+    """
+    record = group.newest
+    model, speed = record.model, getattr(record, "speed", None)
+    main = main_metric(record)
+    others = [name for name in MAIN_METRICS.values() if name in record.metrics]
+    figures = {
+        metric_label(name): {
+            "mean": percent(name, group.mean(name)),
+            "std": percent(name, group.std(name)),
+            "runs": len(group.values(name)),
+        }
+        for name in dict.fromkeys([main, *others])
+    }
+    shape = model.flops_shape
+    return {
+        "id": record.id,
+        "name": _name(record),
+        "head": model.head,
+        "family": model.family,
+        "kind": record.kind,
+        "task": record.task,
+        "dataset": record.dataset.name,
+        "split": record.dataset.split,
+        "conditions": _conditions(record),
+        "figures": figures,
+        "metric": metric_label(main),
+        "params": _scaled(model.params, 1e6),
+        "flops": _scaled(model.flops, 1e9),
+        "shape": f"{shape[0]} x {shape[1]}" if shape else None,
+        "latency": speed.latency_ms if speed else None,
+        "memory": speed.peak_memory_mb if speed else None,
+        "device": speed.device if speed else None,
+    }
+
+
+def reproduce(record: MeasuredRecord) -> list[str]:
+    """The commands that train and test again what a record says."""
+    config = shlex.quote(f"{record.config.name}.py")
+    checkpoint = shlex.quote(record.checkpoint.name)
+    seeds, commit = record.seeds, record.software.commit
+    train = 'python tools/train.py "$CONFIG"'
+    if seeds.train is not None:
+        train += f" --cfg-options randomness.seed={seeds.train}"
+    test = 'python tools/test.py "$CONFIG" "$CHECKPOINT"'
+    if record.config.tta:
+        test += " --tta"
+    return [
+        *([f"git checkout {shlex.quote(commit)}"] if commit else []),
+        "make setup && source .venv/bin/activate",
+        f'CONFIG="$(find configs projects -name {config})"',
+        train,
+        f'CHECKPOINT="$(find work_dirs -name {checkpoint})"',
+        'sha256sum "$CHECKPOINT"',
+        f"{test} --out predictions.npz --cfg-options randomness.seed={seeds.test}",
+        "python tools/leaderboard.py list",
+    ]
+
+
+def _name(record: Record) -> str:
+    stitch = record.model.stitch
+    return record.model.name + ("" if stitch is None else f", stitch {stitch}")
+
+
+def _conditions(record: Record) -> str:
+    """What tells records of one model apart."""
+    training = record.training
+    parts = [f"from {' + '.join(training.pretraining)}"] if training.pretraining else []
+    if training.epochs:
+        parts.append(f"{training.epochs} epochs")
+    elif training.iterations:
+        parts.append(f"{training.iterations} iterations")
+    if isinstance(record, MeasuredRecord):
+        parts += ["TTA"] if record.config.tta else []
+        if record.dataset.images_unreadable:
+            data = record.dataset
+            parts.append(f"{data.images_evaluated} of {data.images_expected} images")
+    else:
+        parts += record.protocols
+    return "; ".join(parts)
+
+
+def _scaled(amount: int | None, unit: float) -> float | None:
+    return None if amount is None else amount / unit

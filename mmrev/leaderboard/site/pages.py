@@ -1,0 +1,274 @@
+"""Write the site: pages by jinja2, plots by plotly, whose script goes along."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+import mmrev
+from mmrev.analysis.scaling_law import (
+    COSTS,
+    LEAST_COSTS,
+    LEAST_POINTS,
+    Series,
+    best_value,
+    collect,
+    describe,
+    fit_law,
+)
+
+from ..groups import Group, grouped
+from ..record import MAIN_METRICS, Record
+from ..table import facts
+from .entries import (
+    amount,
+    entry,
+    figure,
+    main_figure,
+    metric_label,
+    percent,
+    reproduce,
+)
+
+__all__ = ["build"]
+
+_FOLDERS = ("record", "assets")
+_OURS = {
+    *("index.html", "compare.html", "scaling.html", "methodology.html"),
+    *("records.csv", "records.json", *_FOLDERS),
+}
+_PAGES = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_PAGES.filters |= {"figure": figure, "amount": amount, "main": main_figure}
+
+
+def build(records: Iterable[Record], out: str | Path) -> list[Path]:
+    """Write the site of some records; what stood in `out` is replaced at the end.
+
+    Args:
+        records: Oldest first.
+        out: New or empty folder, or one that holds an earlier site and nothing else.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: There is no record, or `out` holds something else.
+        OSError: It cannot be written; `out` is as it was.
+    """
+    records = list({record.id: record for record in records}.values())
+    if not records:
+        raise ValueError("a site needs at least one record, got none.")
+    out = Path(out).resolve()
+    _refuse_foreign(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        new.mkdir()
+        written = _write(records, new)
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
+    return [out / name for name in written]
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Replacing a folder deletes what is in it."""
+    if not out.exists():
+        return
+    present = set(os.listdir(out))
+    foreign = present - _OURS
+    if present and (foreign or "index.html" not in present):
+        raise ValueError(
+            f"expected a new folder, or one with an earlier site alone, got {out}, "
+            f"which holds {min(foreign or present)}; choose another folder."
+        )
+
+
+def _write(records: Sequence[Record], out: Path) -> list[str]:
+    groups = grouped(records)
+    # Of several tests of one checkpoint the last is in a group; the others have pages.
+    of = {record.id: group for group in groups for record in group.records}
+    entries = sorted(map(entry, groups), key=_order)
+    families = sorted({record.model.family for record in records})
+    common = {
+        "version": mmrev.__version__,
+        "families": families,
+        "least": {"points": LEAST_POINTS, "costs": LEAST_COSTS},
+    }
+    texts = {
+        "index.html": _page("index.html", common, entries=entries),
+        "compare.html": _page("compare.html", common, records=_interned(records)),
+        "scaling.html": _page("scaling.html", common, **_laws(records)),
+        "methodology.html": _page("methodology.html", common),
+        "records.csv": _csv(records),
+        "records.json": _json([record.model_dump(mode="json") for record in records]),
+        "assets/plotly.min.js": get_plotlyjs(),
+    }
+    for asset in files(__package__).joinpath("assets").iterdir():
+        texts[f"assets/{asset.name}"] = asset.read_text(encoding="utf-8")
+    for record in records:
+        details = _details(record, of.get(record.id, Group((record,))))
+        texts[f"record/{record.id}.html"] = _page("record.html", common, **details)
+        texts[f"record/{record.id}.json"] = record.to_bytes().decode()
+    for folder in _FOLDERS:
+        (out / folder).mkdir()
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8", newline="")
+    return list(texts)
+
+
+def _order(row: dict[str, Any]) -> tuple:
+    """The best of each test first."""
+    best = row["figures"][row["metric"]]["mean"]
+    return (
+        list(MAIN_METRICS).index(row["task"]),
+        row["dataset"],
+        row["split"],
+        -(best or 0),
+    )
+
+
+def _page(name: str, common: dict[str, Any], **values: Any) -> str:
+    return _PAGES.get_template(name).render(common, **values)
+
+
+def _details(record: Record, group: Group) -> dict[str, Any]:
+    measured = record.kind == "measured"
+    return {
+        "record": record,
+        "row": entry(Group((record,))),
+        "of_group": entry(group),
+        "group": group,
+        "metrics": {
+            name: (metric_label(name), value, percent(name, value))
+            for name, value in record.metrics.items()
+        },
+        "curves": {
+            name: curve.model_dump() for name, curve in record.training.curves.items()
+        },
+        "commands": reproduce(record) if measured else [],
+        "config": _json(record.config.resolved, indent=2) if measured else "",
+    }
+
+
+def _interned(records: Sequence[Record]) -> dict[str, Any]:
+    """What the records say; each text stands once, since configs repeat them.
+
+    Returns:
+        ``texts``; by record id a flat list ``rows``: index of a name, index of its
+        value, and so on; and ``titles`` by record id.
+    """
+    places: dict[str, int] = {}
+    rows = {}
+    for record in records:
+        ordered = sorted(facts(record).items(), key=lambda item: _importance(item[0]))
+        rows[record.id] = [
+            places.setdefault(text, len(places))
+            for name, value in ordered
+            if not name.startswith(("id", "schema_version", "training.curves"))
+            for text in (name, value)
+        ]
+    titles = {
+        record.id: f"{record.model.name}, {record.model.head} ({record.kind}, "
+        f"{record.dataset.name}, {record.id[:8]})"
+        for record in records
+    }
+    return {"texts": list(places), "rows": rows, "titles": titles}
+
+
+def _importance(name: str) -> int:
+    """Place of a fact's part among the others; what a config says is long."""
+    order = ("kind", "task", "model", "dataset", "metrics", "speed", "training")
+    part = name.partition(".")[0]
+    if name.startswith("config.resolved"):
+        return len(order) + 1
+    return order.index(part) if part in order else len(order)
+
+
+def _laws(records: Sequence[Record]) -> dict[str, Any]:
+    """The plots by test and cost, and the series that have no law."""
+    boards: dict[tuple, dict[str, Any]] = {}
+    refused = []
+    for cost, (unit, _) in COSTS.items():
+        for series in collect(records, cost):
+            label = metric_label(series.metric)
+            title = f"{series.data}, {label}"
+            law = {**_drawn(series), "text": describe(series)}
+            if "line" not in law:
+                refused.append({**law, "test": title, "unit": unit})
+                continue
+            error = f"{best_value(series.metric)} - {label}"
+            fresh = {"title": title, "error": error, "plots": {}}
+            board = boards.setdefault((series.task, title), fresh)
+            board["plots"].setdefault(unit, []).append(law)
+    return {"boards": list(boards.values()), "refused": refused}
+
+
+def _drawn(series: Series) -> dict[str, Any]:
+    drawn = {
+        "family": series.family,
+        "kind": series.kind,
+        "setting": series.setting,
+        "names": series.names,
+        "x": series.costs,
+        "y": series.errors,
+    }
+    try:
+        law = fit_law(series.costs, series.errors)
+    except ValueError:
+        return drawn
+    x = np.geomspace(min(series.costs), max(series.costs), 40)
+    names = ("x", "y", "low", "high")
+    values = [np.round(one, 6).tolist() for one in (x, *law.band(x))]
+    return drawn | {"line": dict(zip(names, values, strict=True))}
+
+
+def _csv(records: Sequence[Record]) -> str:
+    """One row a record, without its config."""
+    rows = [
+        {
+            _inert(name): _inert(value)
+            for name, value in facts(record).items()
+            if not name.startswith("config.resolved")
+        }
+        for record in records
+    ]
+    text = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = csv.DictWriter(text, names, restval="")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _inert(text: str) -> str:
+    """Spreadsheets run what begins like a formula; a quote makes it text."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text != "-" and text.startswith(tuple("=+-@")) else text
+    return text
+
+
+def _json(content: Any, indent: int | None = None) -> str:
+    return json.dumps(content, indent=indent, allow_nan=False)
