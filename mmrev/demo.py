@@ -1,8 +1,8 @@
 """`make demo`: from nothing to a leaderboard entry, in steps that can be interrupted.
 
-Each step is one run of a tool. It is over when its result exists; tools write theirs
-whole or not at all, and training continues from its newest checkpoint. So the demo
-may be killed anywhere, and repeating it does what is left.
+Each step is one run of a tool, over when the tool ended well and its result exists;
+training continues from its newest checkpoint. So the demo may be killed anywhere, and
+repeating it does what is left.
 """
 
 import ctypes
@@ -14,15 +14,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
 
 from mmrev.engine.errors import UserError, nearest
 from mmrev.engine.storage import write_bytes
+from mmrev.leaderboard.record import Record
+from mmrev.leaderboard.store import load_records
 
 SCENES = Path("data/scenes")
 CONFIGS = Path("configs/demo")
@@ -37,6 +41,13 @@ SOURCES = (
 _PR_SET_PDEATHSIG = 1
 
 
+# The anchors of the stitched demo, small to large. It starts from their classifiers,
+# and is compared with them alone: at equal steps, and at half the steps each, which
+# costs together what the stitched model does.
+ANCHORS = ("nfnet-small", "nfnet")
+NEEDS = {"stitched": (*ANCHORS, *(f"{anchor}-half" for anchor in ANCHORS))}
+
+
 @dataclass(frozen=True)
 class Step:
     """One run of a tool.
@@ -44,7 +55,7 @@ class Step:
     Attributes:
         title: what the user reads, and the key of its time.
         command: arguments after the Python interpreter.
-        result: glob below the work dir; a match means that the step is over.
+        result: glob below the work dir; matched by what the step leaves.
     """
 
     title: str
@@ -52,9 +63,42 @@ class Step:
     result: str
 
 
+@dataclass(frozen=True)
+class Run:
+    """One model that is trained, and tested unless it only pretrains.
+
+    Attributes:
+        model: what the user reads.
+        config: what follows the backbone in the config's name.
+        name: folder below the work dir; the configs name it, too.
+        checkpoint: the last one.
+        tested: whether a record is made.
+    """
+
+    model: str
+    config: str
+    name: str
+    checkpoint: str
+    tested: bool = True
+
+
+RUNS = (
+    Run("a classifier of digit crops", "crops", "crops", "iter_400.pth", tested=False),
+    Run("DINO", "dino-3scale_scenes", "dino", "epoch_4.pth"),
+    Run("Mask2Former", "mask2former_scenes", "mask2former", "iter_1000.pth"),
+    Run("DINO", "dino-3scale-2e_scenes", "dino", "epoch_2.pth"),
+    Run("Mask2Former", "mask2former-500_scenes", "mask2former", "iter_500.pth"),
+)
+
+
+def config_of(backbone: str, run: Run) -> Path:
+    """The config of a run; a backbone has those whose file there is."""
+    return CONFIGS / f"{backbone}-demo_{run.config}.py"
+
+
 def backbones() -> list[str]:
     """The backbones that have demo configs."""
-    ending = "-demo_crops.py"
+    ending = "-demo_dino-3scale_scenes.py"
     names = [path.name.removesuffix(ending) for path in CONFIGS.glob(f"*{ending}")]
     return sorted(names)
 
@@ -65,38 +109,30 @@ def work_dir_of(backbone: str) -> Path:
 
 
 def demo_steps(backbone: str = "revcol") -> list[Step]:
-    """List the steps of the demo: pretrain, then train and test two models."""
-    work_dir = work_dir_of(backbone)
-
-    def train(title: str, config: str, name: str, result: str) -> Step:
-        folder = str(work_dir / name)
-        command = ["tools/train.py", config, "--work-dir", folder, "--resume"]
-        return Step(title, command, f"{name}/{result}")
-
-    def test(title: str, config: str, name: str, checkpoint: str) -> Step:
-        folder = work_dir / name
-        files = [config, str(folder / checkpoint), "--work-dir", str(folder)]
-        pictures = ["--show-dir", str(folder / "predictions")]
-        command = ["tools/test.py", *files, *pictures]
-        return Step(title, command, f"{name}/records/*.json")
-
-    detector = (f"{CONFIGS}/{backbone}-demo_dino-3scale_scenes.py", "dino")
-    segmentor = (f"{CONFIGS}/{backbone}-demo_mask2former_scenes.py", "mask2former")
-    crops = f"{CONFIGS}/{backbone}-demo_crops.py"
-    return [
-        train(f"pretrain {backbone} on digit crops", crops, "crops", "iter_400.pth"),
-        train("train DINO", *detector, "epoch_4.pth"),
-        test("test DINO", *detector, "epoch_4.pth"),
-        train("train Mask2Former", *segmentor, "iter_1000.pth"),
-        test("test Mask2Former", *segmentor, "iter_1000.pth"),
-    ]
+    """List the steps of a backbone's demo: train and test its models, one by one."""
+    steps = []
+    for run in RUNS:
+        config = config_of(backbone, run)
+        if not config.is_file():
+            continue
+        folder = work_dir_of(backbone) / run.name
+        places = ["--work-dir", str(folder)]
+        command = ["tools/train.py", str(config), *places, "--resume"]
+        result = f"{run.name}/{run.checkpoint}"
+        steps.append(Step(f"train {run.model}", command, result))
+        if run.tested:
+            command = ["tools/test.py", str(config), str(folder / run.checkpoint)]
+            command += [*places, "--show-dir", str(folder / "predictions")]
+            result = f"{run.name}/records/*.json"
+            steps.append(Step(f"test {run.model}", command, result))
+    return steps
 
 
 def run_demo(backbone: str = "revcol") -> None:
     """Run the demo in the current folder, the root of the repository.
 
     Args:
-        backbone: one of `backbones`.
+        backbone: one of `backbones`; those that it needs run before it.
 
     Raises:
         UserError: a step failed, there is no such backbone, or the folder is not the
@@ -112,13 +148,20 @@ def run_demo(backbone: str = "revcol") -> None:
             f"demo: there are no demo configs of '{backbone}'; "
             f"{nearest(backbone, backbones())}"
         )
-    work_dir = work_dir_of(backbone)
-    settings = settings_sha256(Path(), backbone)
-    seconds = run_steps(demo_steps(backbone), work_dir, settings)
+    seconds = 0.0
+    for name in _with_needs(backbone):
+        print(f"{name}:", flush=True)
+        settings = settings_sha256(Path(), name)
+        seconds += sum(
+            run_steps(demo_steps(name), work_dir_of(name), settings).values()
+        )
     # Every demo run so far, so that backbones can be compared.
+    work_dir = work_dir_of(backbone)
     folders = sorted(map(str, work_dir.parent.glob("demo-*/")))
     table = ["tools/leaderboard.py", "list", *folders]
     subprocess.run([sys.executable, *table], check=True)
+    if backbone == "stitched":
+        Console().print(stitched_table(load_records(folders)[0].values()))
     print(
         "\n".join(
             (
@@ -126,10 +169,48 @@ def run_demo(backbone: str = "revcol") -> None:
                 f"checkpoints  {work_dir}/*/*.pth",
                 f"predictions  {work_dir}/*/predictions/",
                 f"records      {work_dir}/*/records/",
-                f"time         {sum(seconds.values()) / 60:.1f} min",
+                f"time         {seconds / 60:.1f} min",
             )
         )
     )
+
+
+def stitched_table(records: Iterable[Record]) -> Table:
+    """Every stitch beside its anchors trained alone.
+
+    Args:
+        records: of the demo's runs, oldest first; a newer one replaces an older.
+    """
+    found = {(record.config.name, record.model.stitch): record for record in records}
+    anchors = dict(enumerate(ANCHORS))
+    table = Table(caption="alone: the anchor by itself, with as many steps, or half")
+    for name in ("stitch", "GMACs with DINO"):
+        table.add_column(name, justify="right")
+    heads = (
+        ("AP50", "coco/bbox_mAP_50", "dino-3scale", "dino-3scale-2e"),
+        ("mIoU", "mIoU", "mask2former", "mask2former-500"),
+    )
+    for name, *_ in heads:
+        for kind in ("", ", alone", ", alone, half"):
+            table.add_column(name + kind, justify="right")
+    for stitch in sorted({stitch for _, stitch in found if stitch is not None}):
+        anchor, cells = anchors.get(stitch), []
+        for _, metric, head, half in heads:
+            for key in (
+                (f"stitched-demo_{head}_scenes", stitch),
+                (f"{anchor}-demo_{head}_scenes", None),
+                (f"{anchor}-half-demo_{half}_scenes", None),
+            ):
+                record = found.get(key)
+                cells.append(f"{record.metrics[metric]:.3g}" if record else "")
+        detector = found.get(("stitched-demo_dino-3scale_scenes", stitch))
+        flops = f"{detector.model.flops / 1e9:.3f}" if detector else ""
+        table.add_row(str(stitch), flops, *cells)
+    return table
+
+
+def _with_needs(backbone: str) -> tuple[str, ...]:
+    return *NEEDS.get(backbone, ()), backbone
 
 
 def run_steps(steps: Sequence[Step], work_dir: Path, settings: str) -> dict[str, float]:
@@ -158,7 +239,7 @@ def run_steps(steps: Sequence[Step], work_dir: Path, settings: str) -> dict[str,
         state = _open_work_dir(work_dir, settings)
         for number, step in enumerate(steps, 1):
             heading = f"[{number}/{len(steps)}] {step.title}"
-            if any(work_dir.glob(step.result)):
+            if step.title in state["done"] and any(work_dir.glob(step.result)):
                 print(f"{heading}: done", flush=True)
                 continue
             print(heading, flush=True)
@@ -173,7 +254,8 @@ def run_steps(steps: Sequence[Step], work_dir: Path, settings: str) -> dict[str,
 def settings_sha256(root: Path, backbone: str) -> str:
     """Hash the files that decide the results of a backbone's demo."""
     digest = hashlib.sha256()
-    globs = [glob.format(backbone=backbone) for glob in SOURCES]
+    names = _with_needs(backbone)
+    globs = [glob.format(backbone=name) for glob in SOURCES for name in names]
     for path in sorted({path for glob in globs for path in root.glob(glob)}):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -187,7 +269,7 @@ def _open_work_dir(work_dir: Path, settings: str) -> dict:
         if work_dir.exists():
             print(f"{work_dir} is of other settings: starting anew.", flush=True)
             shutil.rmtree(work_dir)
-        state = {"settings": settings, "seconds": {}}
+        state = {"settings": settings, "seconds": {}, "done": []}
         _save(state, work_dir)
     return state
 
@@ -217,6 +299,8 @@ def _run(step: Step, work_dir: Path, state: dict) -> None:
             f"demo: '{step.title}' ended without {work_dir / step.result}; remove "
             f"{work_dir} and repeat `make demo`."
         )
+    state["done"].append(step.title)
+    _save(state, work_dir)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmrev.demo import (
+    NEEDS,
     Step,
     backbones,
     demo_steps,
@@ -153,28 +154,46 @@ def test_unknown_backbone(monkeypatch):
         run_demo("revkol")
 
 
-FAMILIES = sorted(p.name.split("-")[0] for p in ROOT.glob("configs/demo/*_crops.py"))
+def checkpoints(node):
+    if isinstance(node, dict):
+        if "checkpoint" in node and node.get("type") == "Pretrained":
+            yield node["checkpoint"]
+        for value in node.values():
+            yield from checkpoints(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from checkpoints(value)
 
 
-@pytest.mark.parametrize("backbone", FAMILIES)
+DEMOS = sorted(
+    p.name.split("-demo_")[0] for p in ROOT.glob("configs/demo/*_dino-3scale_scenes.py")
+)
+
+
+@pytest.mark.parametrize("backbone", DEMOS)
 def test_steps_fit_their_configs_and_each_other(backbone, monkeypatch):
     """Trainings end with what the demo waits for; inputs are earlier steps' results."""
     monkeypatch.chdir(ROOT)
-    results = []
-    for each in demo_steps(backbone):
-        cfg = Config.fromfile(each.command[1])
-        if each.command[0] == "tools/train.py":
-            loop = cfg.train_cfg
-            by_epoch = "max_epochs" in loop and not loop.type.startswith("Iter")
-            last = f"epoch_{loop.max_epochs}" if by_epoch else f"iter_{loop.max_iters}"
-            assert each.result.endswith(f"/{last}.pth")
-            start = cfg.model.get("backbone", {}).get("init_cfg")
-            assert (start is None) == (not results)
-            if start:
-                assert start.checkpoint in results
-        else:
-            assert each.command[2] in results
-        results.append(str(work_dir_of(backbone) / each.result))
+    names = [*NEEDS.get(backbone, ()), backbone]
+    results, trained = [], 0
+    for name in names:
+        for each in demo_steps(name):
+            cfg = Config.fromfile(each.command[1])
+            if each.command[0] == "tools/train.py":
+                loop = cfg.train_cfg
+                epochs = "max_epochs" in loop and not loop.type.startswith("Iter")
+                last = (
+                    f"epoch_{loop.max_epochs}" if epochs else f"iter_{loop.max_iters}"
+                )
+                assert each.result.endswith(f"/{last}.pth")
+                starts = list(checkpoints(cfg.model))
+                assert (not starts) == each.result.startswith("crops/")
+                assert set(starts) <= set(results)
+                trained += 1
+            else:
+                assert each.command[2] in results
+            results.append(str(work_dir_of(name) / each.result))
+    assert trained == (12 if backbone == "stitched" else 3)
 
 
 @pytest.mark.slow

@@ -1,0 +1,15 @@
+"""NFNet-small-demo, pretrained on single digits.
+
+Run: python tools/train.py configs/demo/nfnet-small-demo_crops.py
+Hardware: 2 CPU cores. Expected: TO MEASURE.
+"""
+
+_base_ = [
+    "../_base_/classifiers/demo_crops.py",
+    "../_base_/backbones/nfnet-small-demo.py",
+]
+
+model = dict(
+    backbone=dict(out_indices=(3,), **_base_.backbone),
+    head=dict(in_channels=_base_.channels[-1]),
+)

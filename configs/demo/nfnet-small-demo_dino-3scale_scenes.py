@@ -1,0 +1,22 @@
+r"""NFNet-small-demo under DINO on the embedded scenes.
+
+Run: python tools/train.py configs/demo/nfnet-small-demo_dino-3scale_scenes.py
+Its backbone starts from the classifier of digits, nfnet-small-demo_crops.py.
+Hardware: 2 CPU cores. Expected: TO MEASURE.
+"""
+
+_base_ = [
+    "../_base_/detectors/dino-3scale_demo_scenes.py",
+    "../_base_/backbones/nfnet-small-demo.py",
+]
+
+pretrained = "work_dirs/demo-nfnet-small/crops/iter_400.pth"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        out_indices=(1, 2, 3),
+        init_cfg=dict(type="Pretrained", checkpoint=pretrained),
+        **_base_.backbone,
+    ),
+    neck=dict(in_channels=_base_.channels[1:]),
+)
