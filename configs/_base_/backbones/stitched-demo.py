@@ -6,9 +6,7 @@ backbone = dict(
     type="mmrev.StitchedBackbone",
     anchors=[
         dict(
-            arch=dict(
-                channels=[32, 64, 128, 256], depths=[1, 2, 2, 1], group_width=16
-            ),
+            arch=dict(channels=[32, 64, 128, 256], depths=[1, 2, 2, 1], group_width=16),
             init_cfg=dict(
                 type="Pretrained",
                 checkpoint="work_dirs/demo-nfnet-small/crops/iter_400.pth",
