@@ -148,15 +148,15 @@ def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
     )
 
 
-def collect(records: Iterable[Record], cost: str) -> list[Series]:
-    """Sort records into series; several seeds of one model are one point, their mean.
+def collect(groups: Iterable[Group], cost: str) -> list[Series]:
+    """Sort groups of seeds into series; each is one point, the mean of its runs.
 
     Args:
-        records: Oldest first. Those without the cost or the metric are left out.
+        groups: Those without the cost or the metric are left out.
         cost: A key of `COSTS`.
     """
     found: dict[tuple, Series] = {}
-    for group in grouped(records):
+    for group in groups:
         record = group.newest
         metric = main_metric(record)
         mean, amount = group.mean(metric), getattr(record.model, cost)
@@ -179,7 +179,7 @@ def laws_table(records: Iterable[Record], cost: str) -> Table:
     table = Table(show_lines=True, caption=f"x: {COSTS[cost][0]}; in brackets, 95 %")
     for name in ("family", "test", "law"):
         table.add_column(name, overflow="fold")
-    for series in collect(records, cost):
+    for series in collect(grouped(records), cost):
         # As text, since square brackets in a name would be rich's markup.
         table.add_row(
             Text(f"{series.family} ({series.kind})\n{series.setting}"),

@@ -109,6 +109,7 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
     # Of several tests of one checkpoint the last is in a group; the others have pages.
     of = {record.id: group for group in groups for record in group.records}
     entries = sorted(map(entry, groups), key=_order)
+    said = [facts(record) for record in records]
     families = sorted({record.model.family for record in records})
     common = {
         "version": mmrev.__version__,
@@ -117,10 +118,10 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
     }
     texts = {
         "index.html": _page("index.html", common, entries=entries),
-        "compare.html": _page("compare.html", common, records=_interned(records)),
-        "scaling.html": _page("scaling.html", common, **_laws(records)),
+        "compare.html": _page("compare.html", common, records=_interned(records, said)),
+        "scaling.html": _page("scaling.html", common, **_laws(groups)),
         "methodology.html": _page("methodology.html", common),
-        "records.csv": _csv(records),
+        "records.csv": _csv(said),
         "records.json": _json([record.model_dump(mode="json") for record in records]),
         "assets/plotly.min.js": get_plotlyjs(),
     }
@@ -171,7 +172,9 @@ def _details(record: Record, group: Group) -> dict[str, Any]:
     }
 
 
-def _interned(records: Sequence[Record]) -> dict[str, Any]:
+def _interned(
+    records: Sequence[Record], said: Sequence[dict[str, str]]
+) -> dict[str, Any]:
     """What the records say; each text stands once, since configs repeat them.
 
     Returns:
@@ -180,8 +183,8 @@ def _interned(records: Sequence[Record]) -> dict[str, Any]:
     """
     places: dict[str, int] = {}
     rows = {}
-    for record in records:
-        ordered = sorted(facts(record).items(), key=lambda item: _importance(item[0]))
+    for record, its in zip(records, said, strict=True):
+        ordered = sorted(its.items(), key=lambda item: _importance(item[0]))
         rows[record.id] = [
             places.setdefault(text, len(places))
             for name, value in ordered
@@ -205,12 +208,12 @@ def _importance(name: str) -> int:
     return order.index(part) if part in order else len(order)
 
 
-def _laws(records: Sequence[Record]) -> dict[str, Any]:
+def _laws(groups: Sequence[Group]) -> dict[str, Any]:
     """The plots by test and cost, and the series that have no law."""
     boards: dict[tuple, dict[str, Any]] = {}
     refused = []
     for cost, (unit, _) in COSTS.items():
-        for series in collect(records, cost):
+        for series in collect(groups, cost):
             label = metric_label(series.metric)
             title = f"{series.data}, {label}"
             law = {**_drawn(series), "text": describe(series)}
@@ -243,15 +246,15 @@ def _drawn(series: Series) -> dict[str, Any]:
     return drawn | {"line": dict(zip(names, values, strict=True))}
 
 
-def _csv(records: Sequence[Record]) -> str:
+def _csv(said: Sequence[dict[str, str]]) -> str:
     """One row a record, without its config."""
     rows = [
         {
             _inert(name): _inert(value)
-            for name, value in facts(record).items()
+            for name, value in its.items()
             if not name.startswith("config.resolved")
         }
-        for record in records
+        for its in said
     ]
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
