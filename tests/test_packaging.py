@@ -56,6 +56,7 @@ def test_wheel_ships_configs_and_tools_as_mim(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     for folder in ("configs", "tools"):
         assert {f"mmrev/.mim/{name}" for name in tracked(folder)} <= names
+    assert "mmrev/analysis/browse.html" in names
     assert "mmrev/.mim/model-index.yml" in names
     assert "mmrev/.mim/configs/revcol/metafile.yml" in names
     modules = {name for name in tracked("mmrev") if "/.mim/" not in name}
@@ -68,6 +69,7 @@ def test_source_distribution_can_build_the_same_wheel(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     expected = {*FILES, *tracked("configs"), *tracked("tools")}
+    expected.add("mmrev/analysis/browse.html")
     expected |= {f"requirements/{p.name}" for p in (ROOT / "requirements").iterdir()}
     assert expected <= names
     assert not any(name.startswith("mmrev/.mim") for name in names)

@@ -1,0 +1,25 @@
+"""Look at ground truth and predictions, worst images first, in one page of HTML."""
+
+from argparse import ArgumentParser
+
+from mmrev.analysis.browse import browse
+from mmrev.engine.config import OverrideAction
+from mmrev.engine.errors import one_line_errors
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse and write the page."""
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("config", help="of detection or segmentation")
+    add("checkpoint", nargs="?", help="default: the ground truth alone")
+    add("--images", type=int, default=200, help="evenly spread over the data set")
+    add("--split", choices=["test", "train"], default="test", help="of the data")
+    add("--out", metavar="FILE", help="default: browse.html in the work dir")
+    add("--cfg-options", nargs="+", action=OverrideAction, metavar="KEY=VALUE")
+    browse(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
