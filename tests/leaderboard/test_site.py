@@ -350,6 +350,18 @@ def test_filters_table_and_plot_alike(open_page):
     assert shown and set(shown) == {"Swin-V2-L"}
 
 
+def test_a_long_table_starts_with_its_first_rows(browser, tmp_path):
+    groups = [one for one in synthetic(3 * 110) if one.seeds.train == 0]
+    build(groups, tmp_path / "site")
+    page = browser.new_page()
+    page.set_default_timeout(90_000)
+    page.goto((tmp_path / "site/index.html").as_uri())
+    assert len(column(page, 2)) == 100
+    page.get_by_role("button", name="Show all 110 rows").click()
+    assert len(column(page, 2)) == 110
+    page.close()
+
+
 def test_every_row_and_every_mark_says_its_kind(open_page):
     page = open_page("index.html")
     assert set(column(page, 4)) == {"measured", "published"}

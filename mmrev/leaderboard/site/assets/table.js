@@ -8,6 +8,8 @@
   const heads = [...document.querySelectorAll("#records thead button")];
   const filters = document.getElementById("filters").elements;
   const NUMBERS = ["value", "params", "flops", "latency", "memory"];
+  const more = document.getElementById("more");
+  let most = 100, passed = new Set(rows);
   const text = new Intl.Collator(undefined, { numeric: true });
 
   function value(entry, key) {
@@ -23,6 +25,7 @@
       return sign * compare(a, b) || i - j;
     });
     body.append(...order.map(([, place]) => rows[place]));
+    reveal();
   }
 
   function onHead(button) {
@@ -51,12 +54,18 @@
     return said.includes(filters.text.value.trim().toLowerCase());
   }
 
+  // Browsers take long to lay out hundreds of rows, so the first alone are shown.
+  function reveal() {
+    let count = 0;
+    for (const row of body.rows) row.hidden = !passed.has(row) || ++count > most;
+    more.hidden = passed.size <= most;
+    more.textContent = `Show all ${passed.size} rows`;
+  }
+
   function filter() {
-    const shown = entries.filter((entry, place) => {
-      const passed = passes(entry);
-      rows[place].hidden = !passed;
-      return passed;
-    });
+    const shown = entries.filter(passes);
+    passed = new Set(rows.filter((row, place) => passes(entries[place])));
+    reveal();
     document.getElementById("count").textContent = shown.length === entries.length
       ? `${shown.length} records` : `${shown.length} of ${entries.length} records`;
     drawPareto(shown);
@@ -71,6 +80,10 @@
 
   for (const button of heads) button.addEventListener("click", () => onHead(button));
   body.addEventListener("change", choose);
+  more.addEventListener("click", () => {
+    most = Infinity;
+    reveal();
+  });
   const form = document.getElementById("filters");
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
