@@ -1,5 +1,6 @@
 """State dicts of any known layout, made to fit our backbones."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmrev.checkpoints import nfnet, reducenet, revcol, swin_v2, vanillanet
+from mmrev.checkpoints import nfnet, reducenet, revcol, snnet, swin_v2, vanillanet
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
 from mmrev.registry import MODELS
@@ -21,6 +22,7 @@ LAYOUTS: dict[str, Layout] = {
         *vanillanet.LAYOUTS,
         *reducenet.LAYOUTS,
         *swin_v2.LAYOUTS,
+        *snnet.LAYOUTS,
     )
 }
 
@@ -30,9 +32,9 @@ BACKBONE_PREFIX = "backbone."
 # What a whole model's checkpoint holds for its training alone; a plain model does not
 # miss it.
 TRAINING_ONLY = ("supervision.",)
-# Normalisations that dense prediction adds behind a backbone: absent from pretrained
-# weights, they keep their initial values.
-OUTPUT_NORMS = "norms."
+# What dense prediction adds behind a backbone: norms of levels, stitched ones' adapters
+# and pyramid. Absent from pretrained weights, it keeps its initial values.
+ADDED = re.compile(r"(norms|adapters|pyramid)\..+|anchors\.\d+\.norm[0-2]\..+")
 
 
 @dataclass
@@ -44,27 +46,35 @@ class Conversion:
         backbone: the config of the backbone they were compared with, in `convert_file`.
         state_dict: the backbone's weights under our names; the tensors are the given
             ones, but for what the layout stores in another order or shape.
-        dropped: keys of heads, and of what the backbone computes itself.
+        dropped: keys of heads, of what the backbone computes itself, and those of
+            `ADDED` that the target lacks.
+        initial: keys of `ADDED` that the checkpoint lacks.
         unexpected: keys that are neither the backbone's nor a head's.
-        missing: keys that the target has and the checkpoint lacks.
+        missing: other keys that the target has and the checkpoint lacks.
         mismatched: keys of another shape than the target's, both shapes named.
 
-    The last two, and ``unexpected`` in full, are known after `compare`.
+    ``initial``, the last two, and the others in full, are known after `compare`.
     """
 
     layout: Layout
     backbone: dict = field(default_factory=dict)
     state_dict: dict[str, Tensor] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    initial: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
 
     def compare(self, target: Mapping[str, Tensor]) -> "Conversion":
         """Fill in how the weights fit a backbone's state dict; return self."""
-        self.missing = [key for key in target if key not in self.state_dict]
-        for key, value in self.state_dict.items():
-            if key not in target:
+        for key in target:
+            if key not in self.state_dict:
+                (self.initial if ADDED.fullmatch(key) else self.missing).append(key)
+        for key, value in list(self.state_dict.items()):
+            if key not in target and ADDED.fullmatch(key):
+                self.dropped.append(key)
+                del self.state_dict[key]
+            elif key not in target:
                 self.unexpected.append(key)
             elif value.shape != target[key].shape:
                 self.mismatched.append(
@@ -180,8 +190,8 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     """Load a checkpoint file of any known layout into a backbone, strictly.
 
     Args:
-        backbone: receives the weights; its ``norms.`` keep their values where the file
-            has none, and the file's are left where the backbone has none.
+        backbone: receives the weights; what is `ADDED` keeps its values where the file
+            has none, and the file's is left where the backbone has none.
         path: as of `load_checkpoint_file`.
 
     Raises:
@@ -191,17 +201,18 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     """
     target = backbone.state_dict()
     result = convert(load_checkpoint_file(path), name=str(path))
-    own = {k: v for k, v in target.items() if k.startswith(OUTPUT_NORMS)}
-    for key in [k for k in result.state_dict if k.startswith(OUTPUT_NORMS)]:
-        if key not in own:
-            del result.state_dict[key]
-    result.state_dict = own | result.state_dict
+    if result.layout.computed:
+        raise ValueError(
+            f"Checkpoint {path}: layout {result.layout.name!r} must be converted to a "
+            "file first. Use tools/convert_checkpoint.py."
+        )
     result.compare(target)
     # The backbone itself adapts what it can, as smaller kernels, or refuses.
     result.mismatched.clear()
     result.check()
     try:
-        backbone.load_state_dict(result.state_dict)
+        initial = {key: target[key] for key in result.initial}
+        backbone.load_state_dict(initial | result.state_dict)
     except RuntimeError as error:
         raise ValueError(f"Checkpoint {path}: {error}") from None
 
@@ -239,11 +250,20 @@ def convert_file(
             f"{source}: its architecture cannot be told without the key {error}. "
             "The file is incomplete; get it again."
         ) from None
+    if arch and "arch" not in result.backbone:
+        raise ValueError(
+            f"{source}: the layout {result.layout.name!r} has no architectures by "
+            f"name, got {arch!r}. Leave it out; the shapes tell."
+        )
     if arch:
         result.backbone["arch"] = arch
-    with torch.device("meta"):
-        backbone = MODELS.build(result.backbone)
-    result.compare(backbone.state_dict())
+    # What a backbone computes needs memory; all else needs its shape only.
+    with torch.device("cpu" if result.layout.computed else "meta"):
+        fitting = MODELS.build(result.backbone).state_dict()
+    for key in fitting:
+        if any(re.fullmatch(pattern, key) for pattern in result.layout.computed):
+            result.state_dict[key] = fitting[key]
+    result.compare(fitting)
     if not (result.missing or result.unexpected or result.mismatched):
         save_state_dict(result.state_dict, target)
     return result
@@ -288,6 +308,7 @@ def coverage_table(result: Conversion) -> Table:
     for kind, keys in (
         ("used", used),
         ("dropped", result.dropped),
+        ("left as initialised", result.initial),
         ("missing", result.missing),
         ("unexpected", result.unexpected),
         ("of another shape", result.mismatched),

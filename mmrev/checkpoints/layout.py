@@ -28,6 +28,7 @@ class Layout:
         heads: prefixes of keys that do not belong to the backbone.
         backbone: from our weights, the config of the backbone they fit.
         rebuilt: patterns of keys that the backbone computes itself, as index tables.
+        computed: patterns of our keys that our backbone computes and saves.
         adapt: from the renamed weights and all of the checkpoint's, ours: for weights
             that are stored in another order or shape.
         from_name: from the file's name, ours again: what no weight tells.
@@ -39,6 +40,7 @@ class Layout:
     heads: tuple[str, ...]
     backbone: Callable[[Mapping[str, Tensor]], dict]
     rebuilt: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
     adapt: Callable[[dict[str, Tensor], Mapping[str, Tensor]], dict] = _as_they_are
     from_name: Callable[[str], dict[str, Tensor]] = _nothing
 

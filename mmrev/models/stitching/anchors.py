@@ -390,7 +390,7 @@ class ViTAnchor(Anchor):
         super().__init__(backbone)
         self.depths = [len(backbone.layers)]
         self.widths = [[backbone.embed_dims]]
-        self.num_extra_tokens = backbone.num_extra_tokens
+        self.num_extra_tokens = int(backbone.cls_token is not None)
         self.patch_size = backbone.patch_embed.projection.kernel_size[0]
         self.strides = [self.patch_size]
 
@@ -400,14 +400,9 @@ class ViTAnchor(Anchor):
     def stem(self, image: Tensor) -> tuple:
         net = self.backbone
         x, size = net.patch_embed(pad_to_multiple(image, self.patch_size))
-        return self._embed(x, tuple(size)), tuple(size)
-
-    def _embed(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Class token, position, norm."""
-        net = self.backbone
-        x = self._with_class_token(x)
-        x = x + _resized(net, net.pos_embed, size, self.num_extra_tokens)
-        return net.pre_norm(net.drop_after_pos(x))
+        position = _resized(net, net.pos_embed, size, self.num_extra_tokens)
+        x = self._with_class_token(x) + position
+        return net.pre_norm(net.drop_after_pos(x)), tuple(size)
 
     def _with_class_token(self, x: Tensor) -> Tensor:
         token = self.backbone.cls_token
@@ -444,14 +439,23 @@ class ViTAnchor(Anchor):
         return self._tokens()
 
 
-@register_anchor(f"{MMPRETRAIN}.DeiT3")
-class DeiT3Anchor(ViTAnchor):
-    """DeiT III of mmpretrain, whose class token has no position."""
+@register_anchor(f"{MMSEG}.MAE")
+class MAEAnchor(ViTAnchor):
+    """MAE of mmseg, whose relative position bias takes images of one size."""
 
-    def _embed(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def stem(self, image: Tensor) -> tuple:
         net = self.backbone
-        x = x + _resized(net, net.pos_embed, size, 0)
-        return self._with_class_token(net.drop_after_pos(x))
+        expected = tuple(net.img_size)
+        if image.shape[2:] != expected:
+            raise ValueError(
+                f"Stitching: MAE takes images of {expected}, got "
+                f"{tuple(image.shape[2:])}. Crop them, in tests with mode='slide'."
+            )
+        x, size = net.patch_embed(image)
+        return self._with_class_token(x) + net.pos_embed, tuple(size)
+
+    def norm(self, index: int) -> nn.Module | None:
+        return _Normalised(self.backbone.norm1) if self.backbone.final_norm else None
 
 
 class _TimmAnchor:

@@ -42,9 +42,9 @@ def resnet(place, depth):
     )
 
 
-def vit(dims, kind="VisionTransformer", **settings):
+def vit(dims, **settings):
     return dict(
-        type=f"mmpretrain.{kind}",
+        type="mmpretrain.VisionTransformer",
         arch=dict(
             embed_dims=dims, num_layers=3, num_heads=2, feedforward_channels=2 * dims
         ),
@@ -116,7 +116,7 @@ SETS = {
         anchors=[vit(8), vit(16), vit(24)], routes=dict(stages=(0,)), pyramid=PYRAMID
     ),
     "vit, two ways": dict(
-        anchors=[vit(8, "DeiT3"), vit(16, "DeiT3")],
+        anchors=[vit(dims, layer_scale_init_value=0.5) for dims in (8, 16)],
         routes=dict(stages=(0,), two_way=True),
         pyramid=PYRAMID,
         rank=2,
@@ -208,18 +208,19 @@ def test_parts_are_what_a_gradient_reaches(stitched):
             used.update(names[id(p)] for p in own)
         reached = {n for n, p in stitched.named_parameters() if p.grad is not None}
         found.append((used, reached))
-    # Without what no route uses, as a second norm in mmpretrain's DeiT3.
+    # Without what no route uses, as the gains of a first column of RevCol.
     ever = set().union(*(reached for _, reached in found))
     for used, reached in found:
         assert used & ever == reached
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("adapters", ["separate", "shared"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_stitch_runs_without_the_weights_of_others(name):
-    whole, image = build(name), torch.randn(1, 3, *SIZE)
+def test_a_stitch_runs_without_the_weights_of_others(name, adapters):
+    whole, image = build(name, adapters=adapters), torch.randn(1, 3, *SIZE)
     for stitch in {0, len(whole.anchors), len(whole.routes) - 1}:
-        alone = build(name, only=stitch)
+        alone = build(name, adapters=adapters, only=stitch)
         weights = whole.state_dict()
         alone.load_state_dict({key: weights[key] for key in alone.state_dict()})
         alone.train()
@@ -228,6 +229,30 @@ def test_a_stitch_runs_without_the_weights_of_others(name):
         assert all(map(torch.equal, whole(image), alone(image)))
         used = sum(p.numel() for p in whole.parameters_of(stitch))
         assert sum(p.numel() for p in alone.parameters()) == used
+
+
+@torch.no_grad()
+def test_shared_adapters_are_the_stages_last_stitches():
+    model, image = build("swin v2", adapters="shared"), torch.randn(1, 3, *SIZE)
+    model.set_stitch(0)
+    levels = model(image)
+    small, *_, largest = model.runners
+    state = small.stem(image)
+    for stage in range(4):
+        state = small.run(state, stage, 0, small.depths[stage])
+        x = small.level(state, stage)
+        if stage in (1, 2):
+            x = x.permute(0, 2, 3, 1)
+            for key in (f"stage{stage}_0to1", f"stage{stage}_1to2"):
+                x = model.stitches[key][-1][0](x)
+            x = largest.norm(stage)(x.permute(0, 3, 1, 2))
+        else:
+            # No route crosses in these stages: there is no stitch to share.
+            x = small.norm(stage)(x)
+            x = model.adapters[0][stage](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(levels[stage], x)
+    kept = [type(adapter) for adapters in model.adapters for adapter in adapters]
+    assert kept.count(nn.Identity) == len(kept) - 2
 
 
 @pytest.mark.parametrize("only", [None, 2])
@@ -264,6 +289,20 @@ def test_a_copy_runs_its_own_weights():
     assert not torch.equal(model(image)[0], twin(image)[0])
 
 
+def test_layers_are_those_of_the_anchors():
+    model = build("swin v2")
+    small, largest = model.anchors[0], model.anchors[-1]
+    name = "stages.2.1.mlp.fc1.weight"
+    found = model.get_layer_depth(f"backbone.anchors.0.{name}", "backbone.")
+    assert found == small.get_layer_depth(f"backbone.{name}", "backbone.")
+    last = largest.get_layer_depth("head.weight", "backbone.")
+    for name in ("head.weight", "backbone.stitches.stage0_0to1.0.0.weight"):
+        assert model.get_layer_depth(name, "backbone.") == last
+    assert model.no_weight_decay == largest.no_weight_decay
+    with pytest.raises(ValueError, match=r"get_layer_depth, got ResNet.*=1\.0"):
+        build("resnet").get_layer_depth("head.weight", "backbone.")
+
+
 @pytest.mark.parametrize("stitch", [-1, 10, 71])
 def test_an_id_out_of_range(stitch):
     model = build("resnet")
@@ -297,6 +336,7 @@ def test_an_id_out_of_range(stitch):
             dict(anchors=[resnet("mmdet", 18)] * 2, routes=dict(stages=(0, 1))),
             r"before its first block.*monotone=True",
         ),
+        (dict(SETS["vit"], adapters="none"), "'separate' or 'shared', got 'none'"),
         (dict(SETS["vit"], out_indices=(4,)), r"out_indices must lie in 0\.\.3"),
         (
             dict(SETS["resnet"], anchors=[dict(type="mmdet.SSDVGG", depth=11)] * 2),
