@@ -2,38 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmrev.analysis.stitches import StitchCost
-
-
-def pareto_front(costs: Sequence[StitchCost]) -> list[StitchCost]:
-    """The stitches that no other beats in both latency and quality.
-
-    Quality is the metric where every stitch has one, else the operations.
-
-    Args:
-        costs: of `stitch_costs`, measured.
-
-    Returns:
-        Fast to slow.
-
-    Raises:
-        ValueError: if latencies were not measured.
-    """
-    if not costs or any(cost.latency_ms is None for cost in costs):
-        raise ValueError(
-            "pareto_front: expected a table with latencies, got one that was not "
-            "measured; make it with repeats > 0."
-        )
-    rated = all(cost.metric is not None for cost in costs)
-    front: list[StitchCost] = []
-    for cost in sorted(costs, key=lambda c: (c.latency_ms, -_quality(c, rated))):
-        if not front or _quality(cost, rated) > _quality(front[-1], rated):
-            front.append(cost)
-    return front
-
-
-def _quality(cost: StitchCost, rated: bool) -> float:
-    return cost.metric if rated else cost.flops
+from mmrev.analysis.stitches import StitchCost, pareto_front
 
 
 class LatencyController:
@@ -75,7 +44,7 @@ class LatencyController:
                 f"in [0, 1), got {room}, {patience} and {memory}."
             )
         self.front = pareto_front(costs)
-        if budget_ms < self.front[0].latency_ms:
+        if not budget_ms >= self.front[0].latency_ms:
             raise ValueError(
                 f"LatencyController: no stitch meets budget_ms={budget_ms}; the "
                 f"fastest, {self.front[0].id}, takes {self.front[0].latency_ms:.4g}."

@@ -4,16 +4,18 @@ import copy
 import json
 from collections.abc import Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from torch import nn
 
 from mmrev.analysis.flops import count_flops
 from mmrev.analysis.memory import peak_memory
 from mmrev.analysis.speed import paired_times
+from mmrev.analysis.stitch_ratings import Ratings
 from mmrev.atomic import write_bytes
 from mmrev.models.stitching import StitchedBackbone
 
@@ -147,7 +149,7 @@ def pick_stitch(
 ) -> int:
     """The best stitch within all budgets that are given.
 
-    Best is the highest metric, or, where no stitch has one, the most operations.
+    Best is as `quality` says.
 
     Args:
         costs: of `stitch_costs`.
@@ -185,10 +187,47 @@ def pick_stitch(
                 f"budgets before it, stitch {least} needs least, {values[least]:.4g}."
             )
         left = fitting
-    known = [cost for cost in left if cost.metric is not None]
-    if known:
-        return max(known, key=lambda cost: cost.metric).id
-    return max(left, key=lambda cost: cost.flops).id
+    return max(quality(left), key=itemgetter(1))[0].id
+
+
+def quality(costs: Sequence[StitchCost]) -> list[tuple[StitchCost, float]]:
+    """The stitches with how good each is: the metric.
+
+    Of stitches without one nothing is known, and they are left out, unless no stitch
+    has one: then it is the operations.
+    """
+    known = [(cost, cost.metric) for cost in costs if cost.metric is not None]
+    return known or [(cost, cost.flops) for cost in costs]
+
+
+def pareto_front(
+    costs: Sequence[StitchCost], by: str = "latency_ms"
+) -> list[StitchCost]:
+    """The stitches that no other beats in both cost and `quality`.
+
+    Args:
+        costs: of `stitch_costs`.
+        by: the cost, a column of `StitchCost`.
+
+    Returns:
+        Cheap to dear.
+
+    Raises:
+        ValueError: if there is no stitch, or one whose cost was not measured.
+    """
+    rated = quality(costs)
+    if not rated or any(getattr(cost, by) is None for cost, _ in rated):
+        raise ValueError(
+            f"pareto_front: expected a table with {by} of every stitch, got one that "
+            "was not measured; make it with repeats > 0."
+        )
+    front: list[StitchCost] = []
+    best = float("-inf")
+    for cost, good in sorted(rated, key=lambda pair: (getattr(pair[0], by), -pair[1])):
+        if good > best:
+            front.append(cost)
+            best = good
+    return front
 
 
 def save_costs(costs: Sequence[StitchCost], path: str | Path) -> None:
@@ -207,30 +246,50 @@ def load_costs(path: str | Path) -> list[StitchCost]:
     try:
         rows = json.loads(Path(path).read_text())
         return [StitchCost.model_validate(row) for row in rows]
-    except (TypeError, json.JSONDecodeError, ValidationError) as error:
+    # Those of JSON, of pydantic and of the encoding are all ValueErrors.
+    except (TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(
             f"{path}: expected a table of stitches, got {first}"
         ) from error
 
 
-def costs_table(costs: Sequence[StitchCost]) -> Table:
-    """The same to read, to be printed by rich."""
-    table = Table(
-        caption="as ref.: as the code of SN-Net counts; ms and MB: of one image",
-        caption_justify="left",
-    )
-    for name in ("id", "params M", "as ref.", "GMACs", "ms", "MB"):
+def costs_table(costs: Sequence[StitchCost], ratings: Ratings | None = None) -> Table:
+    """The same to read, to be printed by rich.
+
+    Args:
+        costs: of `stitch_costs`; with `ratings`, their metrics filled in.
+        ratings: adds the metric and the front: a star marks the stitches that no other
+            beats in both metric and latency, or operations if latency is not measured.
+    """
+    caption = ["as ref.: as the code of SN-Net counts; ms and MB: of one image"]
+    names = ["id", "params M", "as ref.", "GMACs", "ms", "MB"]
+    front = set()
+    if ratings:
+        measured = all(cost.latency_ms is not None for cost in costs)
+        by, what = ("latency_ms", "ms") if measured else ("flops", "GMACs")
+        front = {cost.id for cost in pareto_front(costs, by)}
+        name = ratings.metric.rpartition("/")[2]
+        names += [name, "*"]
+        caption += [f"*: no other is better in both {name} and {what}", *ratings.notes]
+    table = Table(caption="\n".join(caption), caption_justify="left")
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("route", no_wrap=True)
     for cost in costs:
         measured = (cost.latency_ms, cost.memory_mb)
+        rated = [_or_dash(cost.metric, ".4g"), "*" * (cost.id in front)]
         table.add_row(
             str(cost.id),
             f"{cost.params / 1e6:.2f}",
             f"{cost.params_as_reference / 1e6:.2f}",
             f"{cost.flops / 1e9:.2f}",
-            *("-" if value is None else f"{value:.1f}" for value in measured),
+            *(_or_dash(value, ".1f") for value in measured),
+            *(rated if ratings else ()),
             cost.route,
         )
     return table
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

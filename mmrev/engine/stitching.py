@@ -9,14 +9,13 @@ one; all processes take the same stitch, unless asked otherwise, and none needs
 
 import random
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
-from mmengine.evaluator import DumpResults
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -24,9 +23,18 @@ from mmengine.runner import Runner, TestLoop
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmrev.analysis.stitch_ratings import Ratings, rate_stitches
 from mmrev.analysis.stitches import StitchCost, save_costs, stitch_costs, stitch_flops
 from mmrev.atomic import replacing, write_bytes
-from mmrev.models.stitching import StitchedBackbone, fit_stitches
+from mmrev.leaderboard import MeasuredRecord, load_records
+from mmrev.leaderboard.fingerprint import file_sha256
+from mmrev.leaderboard.predictions import DumpPredictions
+from mmrev.models.stitching import (
+    StitchedBackbone,
+    fit_stitches,
+    refine_stitches,
+)
+from mmrev.models.supervision import SupervisedModel
 from mmrev.registry import HOOKS, LOOPS
 
 from .checkpoint import load_strictly, new_model_files, read_checkpoint
@@ -39,7 +47,9 @@ __all__ = [
     "StitchSamplerHook",
     "StitchTestLoop",
     "export_stitch",
+    "find_stitched",
     "flops_bins",
+    "load_stitched",
     "measure_stitches",
 ]
 
@@ -56,6 +66,11 @@ class StitchFitHook(Hook):
         ridge: of `fit_stitches`.
         tokens: likewise.
         seed: of the augmentations and positions.
+        later_steps: steps of `refine_stitches` that follow, an image of each process
+            in each; 0 leaves it at least squares.
+
+    Raises:
+        ValueError: on a setting outside its range.
     """
 
     # Before any hook that copies weights, as EMA's.
@@ -67,12 +82,19 @@ class StitchFitHook(Hook):
         ridge: float = 1e-4,
         tokens: int = 256,
         seed: int = 0,
+        later_steps: int = 0,
     ):
         if num_images < 1:
             raise ValueError(
                 f"StitchFitHook: num_images must be >= 1, got {num_images}."
             )
+        if later_steps < 0:
+            raise ValueError(
+                f"StitchFitHook: later_steps must be >= 0, got {later_steps}. Set 0 "
+                "for least squares alone."
+            )
         self.num_images = num_images
+        self.later_steps = later_steps
         self.settings = {"ridge": ridge, "tokens": tokens, "seed": seed}
         self.seed = seed
 
@@ -81,26 +103,46 @@ class StitchFitHook(Hook):
         if runner.iter > 0 or runner._load_from:
             return
         backbone = find_stitched(runner.model)
-        scores = fit_stitches(backbone, self._batches(runner), **self.settings)
+        images = _Images(runner, self.num_images, self.seed)
+        scores = fit_stitches(backbone, images, **self.settings)
         lines = [f"{name}: {score:.3f}" for name, score in scores.items()]
         runner.logger.info("\n".join(["R2 of the stitches' least squares:", *lines]))
+        if not self.later_steps:
+            return
+        errors = refine_stitches(backbone, images, self.later_steps)
+        lines = [
+            f"{name}: {before:.3f} -> {after:.3f}"
+            for name, (before, after) in errors.items()
+        ]
+        runner.logger.info("\n".join(["Error of the later levels:", *lines]))
 
-    def _batches(self, runner: Runner) -> Iterator[Tensor]:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        loader = runner.train_dataloader
-        count = min(self.num_images, len(loader.dataset))
-        indices = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            for index in indices[get_rank() :: get_world_size()]:
+
+class _Images:
+    """This process's share of some training images, the same each time."""
+
+    def __init__(self, runner: Runner, count: int, seed: int):
+        self.model = runner.model
+        if is_model_wrapper(self.model):
+            self.model = self.model.module
+        self.loader = runner.train_dataloader
+        last = len(self.loader.dataset) - 1
+        indices = np.linspace(0, last, min(count, last + 1)).astype(int)
+        self.indices = indices[get_rank() :: get_world_size()]
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for index in map(int, self.indices):
+            states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+            try:
                 for seed in (random.seed, np.random.seed, torch.manual_seed):
-                    seed(self.seed + int(index))
-                batch = loader.collate_fn([loader.dataset[int(index)]])
-                yield model.data_preprocessor(batch, False)["inputs"]
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
+                    seed(self.seed + index)
+                batch = self.loader.collate_fn([self.loader.dataset[index]])
+                inputs = self.model.data_preprocessor(batch, False)["inputs"]
+            finally:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+                torch.set_rng_state(states[2])
+            yield inputs
 
 
 @HOOKS.register_module()
@@ -259,7 +301,7 @@ class StitchTestLoop(TestLoop):
         dumps = {
             metric: Path(metric.out_file_path)
             for metric in self.evaluator.metrics
-            if isinstance(metric, DumpResults)
+            if isinstance(metric, DumpPredictions)
         }
         stitches = backbone.stitch_ids if self.stitches is None else self.stitches
         if unknown := [i for i in stitches if i not in backbone.stitch_ids]:
@@ -316,26 +358,71 @@ def flops_bins(
     return [groups[place] for place in sorted(groups)]
 
 
-def measure_stitches(args: Namespace) -> list[StitchCost]:
-    """Count and measure as ``tools/stitches.py`` was asked to.
+def measure_stitches(
+    args: Namespace,
+) -> tuple[list[StitchCost], Ratings | None, list[str]]:
+    """Count, measure and rate as ``tools/stitches.py`` was asked to.
 
     Args:
         args: ``config``, ``checkpoint`` or None, ``size`` of the image, ``repeats`` of
-            the timing, ``device``, and ``out``, a file for the table, or None.
+            the timing, ``device``; ``records``, folders or files with the records of a
+            test, or None; ``metric``, a key of theirs, or None; ``plot``, the files
+            that will be drawn; and ``out``, a file for the table, or None.
 
     Returns:
-        One row a stitch.
+        One row a stitch; their ratings, None without records; the anchors' names.
 
     Raises:
         UserError: names the path or key at fault.
     """
     quiet()
-    model = _load(load_config(args.config), args)
+    if not args.records and (args.plot or args.metric):
+        needing = f"--plot {args.plot[0]}" if args.plot else f"--metric {args.metric}"
+        raise UserError(
+            f"{needing} needs the metrics of the stitches. Test with test_cfg = "
+            "dict(type='mmrev.StitchTestLoop'), then give its folder with --records."
+        )
+    cfg = load_config(args.config)
+    model = load_stitched(cfg, args)
     backbone = find_stitched(model)
+    ratings = _ratings(args, backbone.stitch_ids) if args.records else None
     costs = stitch_costs(backbone, args.size, args.repeats, args.device)
+    if ratings:
+        for cost in costs:
+            cost.metric = ratings.values.get(cost.id)
     if args.out:
         save_costs(costs, args.out)
-    return costs
+    (settings,) = components(cfg.model, StitchedBackbone)
+    return costs, ratings, [_anchor_name(anchor) for anchor in settings.anchors]
+
+
+def _ratings(args: Namespace, stitches: Sequence[int]) -> Ratings:
+    records, rejected = load_records(args.records)
+    measured = [r for r in records.values() if isinstance(r, MeasuredRecord)]
+    checkpoint = args.checkpoint and file_sha256(args.checkpoint)
+    config = Path(args.config).stem
+    try:
+        return rate_stitches(
+            measured,
+            stitches,
+            config=config,
+            checkpoint=checkpoint,
+            metric=args.metric,
+        )
+    except ValueError as error:
+        unread = ""
+        if rejected:
+            first, why = next(iter(rejected.items()))
+            unread = f" Files not read: {len(rejected)}, as {first} ({why})."
+        places = " ".join(args.records)
+        raise UserError(f"--records {places}: {error}{unread}") from error
+
+
+def _anchor_name(anchor: Mapping) -> str:
+    """Class and size, as a config names them."""
+    keys = ("arch", "depth", "model_name")
+    sizes = [anchor[key] for key in keys if isinstance(anchor.get(key), str | int)]
+    return " ".join(map(str, [anchor["type"].rpartition(".")[2], *sizes[:1]]))
 
 
 @torch.no_grad()
@@ -356,7 +443,7 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
     quiet()
     out, out_config = new_model_files(args.out)
     cfg = load_config(args.config)
-    model = _load(cfg, args)
+    model = load_stitched(cfg, args)
     whole = find_stitched(model)
     try:
         whole.set_stitch(args.stitch)
@@ -384,14 +471,24 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
     return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)
 
 
-def _load(cfg: Config, args: Namespace) -> nn.Module:
-    """The model of a config with a stitched backbone, with the checkpoint if given."""
+def load_stitched(cfg: Config, args: Namespace) -> nn.Module:
+    """The model of a config with a stitched backbone, with the checkpoint if given.
+
+    Args:
+        cfg: read by `load_config`.
+        args: ``config``, its path, and ``checkpoint`` or None.
+
+    Raises:
+        UserError: if the backbone is another, or the checkpoint does not fit.
+    """
     init_default_scope(cfg.get("default_scope", "mmengine"))
     if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
         raise UserError(
             f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "
             f"got {(cfg.get('model') or {}).get('type')} without."
         )
+    for wrapper in list(components(cfg.model, SupervisedModel)):
+        cfg.model = wrapper.model
     model = MODELS.build(cfg.model)
     if args.checkpoint:
         checkpoint = read_checkpoint(args.checkpoint)

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from mmrev.analysis.flops import count_flops
+from mmrev.analysis.stitch_ratings import Ratings
 from mmrev.analysis.stitches import (
     StitchCost,
+    costs_table,
     count_stitch_params,
     load_costs,
+    pareto_front,
     pick_stitch,
     save_costs,
     stitch_costs,
@@ -156,6 +159,39 @@ def test_the_best_stitch_where_a_metric_is_known():
     assert pick_stitch(costs, gflops=1e-6) == 0
 
 
+def test_a_front_of_each_cost():
+    costs = rows(
+        metric=[0.1, 0.3, 0.2, None],
+        flops=[1, 3, 2, 4],
+        latency_ms=[10.0, 20.0, 30.0, 1.0],
+    )
+    fronts = {by: pareto_front(costs, by) for by in ("latency_ms", "flops")}
+    assert {by: [cost.id for cost in front] for by, front in fronts.items()} == {
+        "latency_ms": [0, 1],
+        "flops": [0, 2, 1],
+    }
+    with pytest.raises(ValueError, match=r"with memory_mb of every stitch, .*repeats"):
+        pareto_front(costs, "memory_mb")
+
+
+def test_the_front_is_marked_in_the_table():
+    ratings = Ratings("coco/bbox_mAP", {0: 0.1, 1: 0.3, 2: 0.2}, ["from somewhere"])
+    columns = dict(metric=[0.1, 0.3, 0.2, None], flops=[1, 3, 2, 4])
+    tables = [
+        costs_table(rows(**columns), ratings),
+        costs_table(rows(**columns, latency_ms=[10.0, 20.0, 30.0, 1.0]), ratings),
+    ]
+    for table, against, stars in zip(
+        tables, ("GMACs", "ms"), (["*", "*", "*", ""], ["*", "*", "", ""]), strict=True
+    ):
+        cells = {column.header: list(column.cells) for column in table.columns}
+        assert cells["bbox_mAP"] == ["0.1", "0.3", "0.2", "-"]
+        assert cells["*"] == stars
+        assert f"better in both bbox_mAP and {against}\nfrom some" in table.caption
+    plain = costs_table(rows(**columns))
+    assert "*" not in [column.header for column in plain.columns]
+
+
 @pytest.mark.parametrize(
     ("costs", "budgets", "message"),
     [
@@ -191,9 +227,9 @@ def test_measured_costs_and_their_file(tmp_path):
     assert stitch_costs(model, image_size=64, repeats=0)[0].latency_ms is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "[3]", '[{"id": 1}]', '{"id": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "3", "[3]", '[{"id": 1}]', '{"id": 1}', "é"])
 def test_a_file_that_is_no_table(tmp_path, text):
     path = tmp_path / "costs.json"
-    path.write_text(text)
+    path.write_text(text, "latin-1")
     with pytest.raises(ValueError, match=r"costs\.json: expected a table of stitches"):
         load_costs(path)

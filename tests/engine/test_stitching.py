@@ -198,9 +198,35 @@ def test_stitches_are_fitted_before_the_first_step_alone():
     assert not runs[2].log
 
 
-def test_no_images_to_fit_on():
-    with pytest.raises(ValueError, match="num_images must be >= 1, got 0"):
-        StitchFitHook(num_images=0)
+def test_least_squares_are_followed_by_later_steps_if_asked_for():
+    runs = [Fitted() for _ in range(3)]
+    for seed, (run, steps) in enumerate(zip(runs, (0, 5, 5), strict=True)):
+        torch.manual_seed(seed)
+        expected = torch.Generator().manual_seed(seed)
+        StitchFitHook(num_images=4, tokens=16, later_steps=steps).before_train(run)
+        assert torch.equal(torch.rand(2), torch.rand(2, generator=expected))
+    fitted, first, second = (run.model.state_dict() for run in runs)
+    moved = {name for name, v in fitted.items() if not torch.equal(v, first[name])}
+    assert moved and all("stitches." in name for name in moved)
+    assert all(torch.equal(v, second[name]) for name, v in first.items())
+    assert len(runs[0].log) == 1 and len(runs[1].log) == 2
+    title, *lines = runs[1].log[1].splitlines()
+    assert title == "Error of the later levels:"
+    errors = [tuple(map(float, line.split(": ")[1].split(" -> "))) for line in lines]
+    assert errors and all(after <= before for before, after in errors)
+    assert lines[0].startswith("stitches.stage1_0to1.0: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(num_images=0), "num_images must be >= 1, got 0"),
+        (dict(later_steps=-1), "later_steps must be >= 0, got -1"),
+    ],
+)
+def test_no_way_to_fit(settings, message):
+    with pytest.raises(ValueError, match=message):
+        StitchFitHook(**settings)
 
 
 STEPS, WORLD_SIZE = 5, 2

@@ -66,18 +66,48 @@ def test_every_stitch_leaves_a_record(run, trained, tmp_path):
     own = tmp_path / "all.py"
     loop = 'test_cfg = dict(type="mmrev.StitchTestLoop", stitches=[0, 1, 3])\n'
     own.write_text(config.read_text() + loop)
-    dump = tmp_path / "boxes.pkl"
+    dump = tmp_path / "boxes.npz"
     result = run("test", own, checkpoint, "--work-dir", tmp_path, "--out", dump)
     assert result.status == 0, result.err
-    records = [json.loads(p.read_text()) for p in (tmp_path / "records").glob("*")]
+    records = [json.loads(p.read_text()) for p in (tmp_path / "records").glob("*.json")]
     found = {record["model"]["stitch"]: record for record in records}
     assert set(found) == {0, 1, 3} and len(records) == 3
     for stitch, record in found.items():
-        name = f"boxes-stitch{stitch}.pkl"
+        name = f"boxes-stitch{stitch}.npz"
         assert record["predictions"]["name"] == name
         assert file_sha256(tmp_path / name) == record["predictions"]["sha256"]
     assert found[0]["model"]["params"] < found[1]["model"]["params"]
     assert found[0]["model"]["flops"] < found[1]["model"]["flops"]
+    # The list gets what they reached.
+    listing = (*("--records", tmp_path), *("--repeats", 0, "--size", 64))
+    out, page, image = (tmp_path / name for name in ("t.json", "p.html", "p.png"))
+    files = ("--out", out, "--plot", page, "--plot", image)
+    result = run("stitches", config, checkpoint, *listing, *files)
+    assert result.status == 0, result.err
+    text = " ".join(result.out.split())
+    assert "coco/bbox_mAP: 3 of all, epoch_2.pth" in text
+    assert "without a record: 2, 4" in text and "both bbox_mAP and GMACs" in text
+    metrics = {cost.id: cost.metric for cost in load_costs(out)}
+    expected = {i: record["metrics"]["coco/bbox_mAP"] for i, record in found.items()}
+    assert metrics == {2: None, 4: None} | expected
+    assert "0 ReduceNet" in page.read_text() and image.read_bytes()[1:4] == b"PNG"
+    for arguments, message in (
+        ((config, *listing), r"no record .* config stitched; found: 3 of all, epoch_2"),
+        ((config, checkpoint, *listing, "--metric", "mIoU"), r"only coco/bbox_mAP, "),
+        (
+            (config, checkpoint, "--records", "nowhere"),
+            r"none at all.*nowhere \(No such",
+        ),
+        ((config, checkpoint, "--plot", "p.png"), r"--plot p\.png needs .*--records"),
+        ((config, checkpoint, "--metric", "mIoU"), r"--metric mIoU needs .*--records"),
+        (
+            (config, checkpoint, *listing, "--plot", "p.jpg"),
+            r"\.png or \.html, got p\.jpg",
+        ),
+    ):
+        result = run("stitches", *arguments)
+        assert result.status == 1 and re.search(message, result.err), result.err
+        assert result.err.count("\n") == 1
     own.write_text(config.read_text() + loop.replace("3]", "7]"))
     result = run("test", own, checkpoint, "--work-dir", tmp_path / "bad")
     assert result.status == 1 and "must lie in 0..4" in result.err
@@ -97,6 +127,48 @@ def test_the_table(run, trained, tmp_path):
     assert all(cost.latency_ms > 0 and cost.memory_mb > 0 for cost in costs)
     assert pick_stitch(costs) == 2
     assert pick_stitch(costs, gflops=costs[1].flops / 1e9) == 1
+
+
+def test_a_stream_of_frames(run, trained, tmp_path):
+    config, checkpoint = trained
+    table, plot = tmp_path / "costs.json", tmp_path / "stream.png"
+    run("stitches", config, checkpoint, "--size", 64, "--repeats", 1, "--out", table)
+    frames = ("--frames", "data/coco/val2017", "--size", 64)
+    model = (config, checkpoint, table, *frames)
+    few = ("--count", 6, "--load", 1, "--plot", plot)
+    result = run("analysis/stitch_stream", *model, "--budget-ms", 1e6, *few)
+    assert result.status == 0, result.err
+    # Of two stitches with as many operations, the one that happens to be faster.
+    assert re.search(r"stitch \d throughout", result.out) and "controlled" in result.out
+    assert "backbone alone, 64 x 64, CPU" in result.out
+    assert plot.read_bytes()[1:4] == b"PNG"
+    other = tmp_path / "other.json"
+    other.write_text(table.read_text().replace("(s2: 0>1)", "(s2: 0>2)"))
+    (tmp_path / "empty").mkdir()
+    budget = ("--budget-ms", 1e6)
+    for arguments, message in (
+        (
+            (*model, "--budget-ms", 1e-6),
+            r"no stitch meets budget_ms=1e-06; the fastest",
+        ),
+        ((*model, *budget, "--size", 96), r"costs of images of --size 96, got those"),
+        (
+            (*model, *budget, "--frames", "nowhere"),
+            r"a folder with images, got nowhere",
+        ),
+        ((*model, *budget, "--frames", tmp_path / "empty"), r"no image .* in .*empty"),
+        ((*model, *budget, "--count", 2), r"--count >= 3 and --load >= 1, got 2"),
+        ((*model, *budget, "--plot", "a.pdf"), r"must end in \.png, got a\.pdf"),
+        (
+            (*model[:2], other, *frames, *budget),
+            r"other\.json: expected the 5 stitches",
+        ),
+        ((*model[:2], "none.json", *frames, *budget), r"none\.json: No such file"),
+        (("det.py", checkpoint, table, *frames, *budget), r"RetinaNet without"),
+    ):
+        result = run("analysis/stitch_stream", *arguments)
+        assert result.status == 1 and re.search(message, result.err), result.err
+        assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("stitch", range(5))

@@ -2,6 +2,7 @@
 
 from mmrev.models.stitching.anchors import Anchor, Tokens, anchor_of, register_anchor
 from mmrev.models.stitching.fit import fit_stitches
+from mmrev.models.stitching.refine import refine_stitches
 from mmrev.models.stitching.routes import Crossing, Route, enumerate_routes
 from mmrev.models.stitching.stitch import Stitch
 from mmrev.models.stitching.stitched_backbone import StitchedBackbone
@@ -16,5 +17,6 @@ __all__ = [
     "anchor_of",
     "enumerate_routes",
     "fit_stitches",
+    "refine_stitches",
     "register_anchor",
 ]

@@ -1,0 +1,29 @@
+"""Hold the latency of a stitched backbone on a stream of frames under CPU load."""
+
+from argparse import ArgumentParser
+
+from rich.console import Console
+
+from mmrev.analysis.stream import stream_stitches
+from mmrev.engine.errors import one_line_errors
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse, stream and print."""
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("config")
+    add("checkpoint")
+    add("table", help="of tools/stitches.py --out, measured on this machine")
+    add("--frames", required=True, help="folder of images")
+    add("--budget-ms", type=float, required=True, help="largest latency of a frame")
+    add("--count", type=int, default=300, help="frames; the images repeat")
+    add("--size", type=int, default=224, help="of a frame, pixels, as of the table")
+    add("--load", type=int, help="busy processes in the middle third; default: cores")
+    add("--plot", help=".png of latency and stitch over the frames")
+    Console().print(stream_stitches(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    main()
