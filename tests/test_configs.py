@@ -50,6 +50,7 @@ RUNNER_KEYS = {
     "default_hooks",
     "default_scope",
     "env_cfg",
+    "expected_results",
     "launcher",
     "load_from",
     "log_level",
