@@ -191,3 +191,11 @@ def test_stitches_carry_over_to_other_photographs(networks, front, end):
             f"{row.later:5.2f} {row.control:7.2f} {row.errors[0]:6.3f} "
             f"{row.errors[1]:5.3f}"
         )
+    for stage, row in rows.items():
+        assert row.control_r2 < 0.2 and row.control < 0.2
+        assert row.errors[1] < row.errors[0]
+        if stage < 5:
+            assert row.r2 > 0.5 and row.local > 0.4
+            assert row.later > 0.4
+    # Behind stride 32 the fronts' features no longer tell what the end's are.
+    assert rows[5].r2 < 0.5 and rows[5].local < rows[3].local - 0.2
