@@ -20,3 +20,4 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.channels[1:]),
 )
+expected_results = dict(metric="coco/bbox_mAP_50", value=0.717, tolerance=0.05)

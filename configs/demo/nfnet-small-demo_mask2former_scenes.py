@@ -20,3 +20,4 @@ model = dict(
     decode_head=dict(in_channels=_base_.channels),
     auxiliary_head=dict(in_channels=_base_.channels[1]),
 )
+expected_results = dict(metric="mIoU", value=82.19, tolerance=2.5)
