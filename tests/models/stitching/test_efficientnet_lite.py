@@ -131,17 +131,19 @@ def latest(model):
 
 
 @torch.no_grad()
-def agreement(model, stitch, head, images):
-    """Share of images whose class is that of the end anchor alone."""
-    found = []
+def compare(model, stitch, head, images):
+    """With the end anchor alone: share of the same classes; error of the last level."""
+    last, classes = [], []
     for choice in (stitch, 1):
         model.set_stitch(choice)
-        logits = [
-            head.forward_head(head.bn2(head.conv_head(model(batch)[-1])))
-            for batch in images.split(BATCH)
-        ]
-        found.append(torch.cat(logits).argmax(1))
-    return float((found[0] == found[1]).float().mean())
+        level = torch.cat([model(batch)[-1] for batch in images.split(BATCH)])
+        logits = head.forward_head(head.bn2(head.conv_head(level)))
+        last.append(level)
+        classes.append(logits.argmax(1))
+    found, expected = last
+    variance = (expected - expected.mean((0, 2, 3), keepdim=True)).square().mean()
+    error = (found - expected).square().mean() / variance
+    return float((classes[0] == classes[1]).float().mean()), float(error)
 
 
 @torch.no_grad()
@@ -164,38 +166,40 @@ def explained(model, stitch, images):
 def test_stitches_carry_over_to_other_photographs(networks, front, end):
     seen, unseen = crops(SEEN, 10, seed=0), crops(UNSEEN, 20, seed=1)
     batches = seen.split(BATCH)
-    local = stitched(networks, front, end)
-    fit_stitches(local, batches)
-    later = copy.deepcopy(local)
+    fitted = stitched(networks, front, end)
+    fit_stitches(fitted, batches)
+    later = copy.deepcopy(fitted)
     errors = refine_stitches(later, batches, STEPS)
+    assert all(after < before for before, after in errors.values())
     control = stitched(networks, front, end, pretrained=False)
     fit_stitches(control, batches)
 
-    head = networks[end]
-    rows = {}
-    for stage, stitch in latest(local).items():
-        (crossing,) = local.routes[stitch].crossings
-        rows[stage] = SimpleNamespace(
-            r2=explained(local, stitch, unseen),
-            control_r2=explained(control, stitch, unseen),
-            local=agreement(local, stitch, head, unseen),
-            later=agreement(later, stitch, head, unseen),
-            control=agreement(control, stitch, head, unseen),
-            errors=errors[f"stitches.stage{stage}_0to1.{crossing.layer}"],
-        )
     print(f"\nLite{front} -> Lite{end}, {len(unseen)} crops, {SIZE} px")
-    print("stage     R2 control  agreement later control  error later")
-    for stage, row in rows.items():
-        print(
-            f"{stage:5d} {row.r2:6.3f} {row.control_r2:7.3f} {row.local:10.2f} "
-            f"{row.later:5.2f} {row.control:7.2f} {row.errors[0]:6.3f} "
-            f"{row.errors[1]:5.3f}"
+    print("stage    R2 control | agreement later control | last level's error later")
+    rows = {}
+    for stage, stitch in latest(fitted).items():
+        models = fitted, later, control
+        agreement, error = zip(
+            *(compare(model, stitch, networks[end], unseen) for model in models),
+            strict=True,
         )
+        r2 = [explained(model, stitch, unseen) for model in (fitted, control)]
+        print(
+            f"{stage:5} {r2[0]:5.2f} {r2[1]:7.2f} | "
+            f"{agreement[0]:9.2f} {agreement[1]:5.2f} {agreement[2]:7.2f} | "
+            f"{error[0]:18.3f} {error[1]:5.3f}"
+        )
+        rows[stage] = SimpleNamespace(r2=r2, agreement=agreement, error=error)
+
     for stage, row in rows.items():
-        assert row.control_r2 < 0.2 and row.control < 0.2
-        assert row.errors[1] < row.errors[0]
-        if stage < 5:
-            assert row.r2 > 0.5 and row.local > 0.4
-            assert row.later > 0.4
-    # Behind stride 32 the fronts' features no longer tell what the end's are.
-    assert rows[5].r2 < 0.5 and rows[5].local < rows[3].local - 0.2
+        # The head alone gives no agreement: the front's features do.
+        assert row.agreement[2] < 0.15 and row.r2[1] < 0.2, stage
+        assert min(row.agreement[:2]) > row.agreement[2] + 0.2, stage
+        assert row.error[1] < row.error[0], stage
+    for row in (rows[1], rows[3]):
+        assert row.r2[0] > 0.6 and min(row.agreement[:2]) > 0.6
+    # Where stage 5 ends, features are each network's own.
+    assert rows[5].r2[0] < 0.4
+    assert rows[5].agreement[0] < min(rows[1].agreement[0], rows[3].agreement[0])
+    gains = [row.agreement[1] - row.agreement[0] for row in rows.values()]
+    assert sum(gains) > 0
