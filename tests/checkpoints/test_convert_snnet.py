@@ -11,6 +11,7 @@ import pytest
 import torch
 from goldens import snnet
 from goldens.closed_form import image, load_golden, parameter
+from mmengine.runner import load_checkpoint
 from mmpretrain.models.utils import resize_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -239,8 +240,7 @@ def test_a_segmentor_is_converted_without_its_heads(tmp_path):
 def test_what_dense_prediction_adds_keeps_its_values(name, settings, kinds, converted):
     """Adapters, level norms and pyramid; also by mmengine's way of loading."""
     path, config = converted(name)
-    init_cfg = {"type": "Pretrained", "checkpoint": str(path)}
-    model = MODELS.build(copy.deepcopy({**config, **settings, "init_cfg": init_cfg}))
+    model = MODELS.build(copy.deepcopy({**config, **settings}))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     load_backbone(model, path)
     file = unwrap_state_dict(load_checkpoint_file(path))
@@ -250,7 +250,8 @@ def test_what_dense_prediction_adds_keeps_its_values(name, settings, kinds, conv
         assert torch.equal(value, before[key] if key in kept else file[key])
     for weight in model.parameters():
         weight.data.zero_()
-    model.init_weights()
+    # As init_cfg=dict(type="Pretrained") does it.
+    load_checkpoint(model, str(path))
     for key, value in file.items():
         assert torch.equal(model.state_dict()[key], value)
 
