@@ -7,7 +7,7 @@ no browser to be made.
 import math
 import re
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from io import BytesIO
 from itertools import cycle
@@ -133,13 +133,13 @@ def plot_data(
             continue
         values = {cost.id: getattr(cost, column) / unit for cost in rated}
         front = [cost.id for cost in pareto_front(rated, column)]
-        axes.append(CostAxis(label, values, front, _ticks(values.values())))
+        axes.append(CostAxis(label, values, front, log_ticks(list(values.values()))))
     groups = {name: sorted(groups[name]) for name in sorted(groups)}
     return PlotData(metric, stitches, names, groups, axes)
 
 
-def _ticks(values: Collection[float]) -> list[float] | None:
-    """1, 2, 5, 10, ... around values, if they ask for a logarithmic axis."""
+def log_ticks(values: Sequence[float]) -> list[float] | None:
+    """1, 2, 5, 10, ... around values, if they ask for a logarithmic axis, else None."""
     low, high = min(values), max(values)
     if not 0 < WIDEST_LINEAR * low < high:
         return None
@@ -245,9 +245,10 @@ def _places(axis: CostAxis, data: PlotData) -> dict[str, list[list]]:
 
 
 def _xaxis(axis: CostAxis) -> dict:
+    settings = dict(title=dict(text=axis.label), autorange=True)
     if axis.ticks is None:
-        return dict(title=axis.label, type="linear", autorange=True)
-    return dict(title=axis.label, type="log", tickvals=axis.ticks, autorange=True)
+        return dict(settings, type="linear")
+    return dict(settings, type="log", tickvals=axis.ticks)
 
 
 def _describe(data: PlotData, id: int) -> str:

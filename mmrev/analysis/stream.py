@@ -5,11 +5,12 @@ table of ``tools/stitches.py`` that the controller reads. Reading a frame, neck 
 are not part of either.
 """
 
+import math
 import os
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import pairwise
@@ -25,6 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmrev.analysis.latency import LatencyController
+from mmrev.analysis.stitch_plot import log_ticks
 from mmrev.analysis.stitches import StitchCost, load_costs, stitch_flops
 from mmrev.atomic import write_bytes
 from mmrev.engine.config import load_config
@@ -34,6 +36,8 @@ from mmrev.engine.stitching import find_stitched, load_stitched
 from mmrev.models.stitching import StitchedBackbone
 
 PHASES = ("calm", "load", "calm again")
+# Names of stitches that fit beside the axis.
+MOST_LABELS = 16
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -84,51 +88,54 @@ def stream_stitches(args: Namespace) -> Table:
     for cost in controller.front:  # The first run of each prepares its kernels.
         step(cost.id, 0)
     start = controller.stitch
-    runs = {
-        f"stitch {start} throughout": run_stream(step, args.count, processes, start),
-        "controlled": run_stream(step, args.count, processes, start, controller.update),
-    }
+    updates = {f"stitch {start} throughout": None, "controlled": controller.update}
+    runs = run_streams(step, args.count, processes, start, updates)
     if args.plot:
         ladder = [cost.id for cost in controller.front]
         write_bytes(args.plot, draw_stream(runs, args.budget_ms, ladder))
     table = stream_table(runs, args.budget_ms, costs)
     table.caption = (
-        f"backbone alone, {args.size} x {args.size}, CPU, {torch.get_num_threads()} "
-        f"threads; load: {processes} busy processes"
+        f"backbone alone, {args.size} x {args.size}, CPU, threads: "
+        f"{torch.get_num_threads()}; busy processes under load: {processes}"
     )
     return table
 
 
-def run_stream(
+def run_streams(
     step: Callable[[int, int], float],
     count: int,
     processes: int,
     stitch: int,
-    update: Callable[[float], int] | None = None,
-) -> list[Frame]:
-    """Run frames, the middle third of them beside busy processes.
+    updates: Mapping[str, Callable[[float], int] | None],
+) -> dict[str, list[Frame]]:
+    """Run streams in turn, frame by frame, the middle third beside busy processes.
+
+    In turn, so that what else disturbs the machine disturbs all alike.
 
     Args:
         step: runs a stitch on the frame of an index, and returns the milliseconds.
-        count: of frames.
+        count: frames of each stream.
         processes: that keep the machine busy.
-        stitch: id of the first frame's.
-        update: takes the milliseconds of a frame and gives the stitch for the next, as
-            `LatencyController.update`; None keeps the first.
+        stitch: id of the first frames'.
+        updates: for each stream, by name, what takes the milliseconds of a frame and
+            gives the stitch for the next, as `LatencyController.update`; None keeps
+            the first.
 
     Returns:
-        The frames, in order.
+        The frames of each, in order.
     """
-    frames = []
+    streams: dict[str, list[Frame]] = {name: [] for name in updates}
+    stitches = dict.fromkeys(updates, stitch)
     bounds = [round(third * count / len(PHASES)) for third in range(len(PHASES) + 1)]
     for phase, (first, last) in zip(PHASES, pairwise(bounds), strict=True):
         with busy(processes if phase == "load" else 0):
             for index in range(first, last):
-                latency = step(stitch, index)
-                frames.append(Frame(phase, stitch, latency))
-                if update is not None:
-                    stitch = update(latency)
-    return frames
+                for name, update in updates.items():
+                    latency = step(stitches[name], index)
+                    streams[name].append(Frame(phase, stitches[name], latency))
+                    if update is not None:
+                        stitches[name] = update(latency)
+    return streams
 
 
 @contextmanager
@@ -228,7 +235,7 @@ def _check_table(
 def _timed(
     model: nn.Module, backbone: StitchedBackbone, images: Tensor
 ) -> Callable[[int, int], float]:
-    """The step that `run_stream` takes, with the images over and over."""
+    """The step that `run_streams` takes, with the images over and over."""
     size = images.shape[-1]
 
     @torch.no_grad()
@@ -271,7 +278,7 @@ def summarise(
     """What a stream was like, by phase.
 
     Args:
-        frames: of `run_stream`.
+        frames: of `run_streams`.
         budget_ms: largest latency, milliseconds.
         costs: of the stitches.
     """
@@ -352,12 +359,17 @@ def draw_stream(
     for axes in (above, below):
         axes.axvspan(*span, color="0.9", zorder=0, label="load")
         axes.spines[["top", "right"]].set_visible(False)
-    above.set(ylabel="latency, ms", yscale="log")
-    figure.legend(
-        *above.get_legend_handles_labels(), loc="outside upper center", ncols=4
-    )
+    above.set(ylabel="latency, ms")
+    latencies = [frame.latency_ms for frames in runs.values() for frame in frames]
+    if ticks := log_ticks([budget_ms, *latencies]):
+        above.set_yscale("log")
+        above.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        above.minorticks_off()
+    place = dict(loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(*above.get_legend_handles_labels(), **place)
     below.set(xlabel="frame", ylabel="stitch, fast to slow")
-    below.set_yticks(range(len(ladder)), ladder)
+    every = math.ceil(len(ladder) / MOST_LABELS)
+    below.set_yticks(range(0, len(ladder), every), ladder[::every])
     file = BytesIO()
     figure.savefig(file, dpi=150)
     return file.getvalue()

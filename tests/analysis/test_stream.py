@@ -20,7 +20,7 @@ from mmrev.analysis.stream import (
     busy,
     draw_stream,
     read_frames,
-    run_stream,
+    run_streams,
     stream_table,
     summarise,
 )
@@ -45,7 +45,7 @@ def simulated(stitch, index):
 
 
 def test_the_load_is_there_in_the_middle_third_alone():
-    frames = run_stream(simulated, 8, 2, stitch=1)
+    frames = run_streams(simulated, 8, 2, 1, {"fixed": None})["fixed"]
     assert [frame.phase for frame in frames] == [
         *["calm"] * 3,
         *["load"] * 2,
@@ -57,7 +57,9 @@ def test_the_load_is_there_in_the_middle_third_alone():
 
 def test_the_controller_chooses():
     controller = LatencyController(COSTS, 45)
-    frames = run_stream(simulated, 120, 1, controller.stitch, controller.update)
+    updates = {"fixed": None, "controlled": controller.update}
+    fixed, frames = run_streams(simulated, 120, 1, controller.stitch, updates).values()
+    assert {frame.stitch for frame in fixed} == {3} and len(fixed) == len(frames)
     assert [frame.stitch for frame in (frames[0], frames[79], frames[119])] == [3, 0, 3]
     assert all(frame.latency_ms <= 45 for frame in frames[60:])
 
@@ -71,7 +73,7 @@ def test_the_load_ends_with_an_error(error):
         return 1.0
 
     with pytest.raises(error):
-        run_stream(step, 9, 3, stitch=0)
+        run_streams(step, 9, 3, 0, {"fixed": None})
     assert not multiprocessing.active_children()
 
 
