@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from mmdet.datasets import CocoDataset, Objects365V2Dataset
+from mmdet.datasets import CocoDataset, CocoPanopticDataset, Objects365V2Dataset
 from PIL import Image
 
 SIZES = [(96, 64), (64, 96), (80, 80), (96, 72)]  # width, height
@@ -29,6 +29,57 @@ def make_coco(root: Path) -> None:
         names = [f"{i + 1:012d}.jpg" for i in range(len(SIZES))]
         _save_images(base / split, names)
         _save_json(base / f"annotations/instances_{split}.json", names, classes)
+
+
+def make_coco_panoptic(root: Path) -> None:
+    """Beside `make_coco`: annotations/panoptic_val2017.json and its maps, a folder."""
+    base = root / "data/coco/annotations"
+    classes = CocoPanopticDataset.METAINFO["classes"]
+    things = len(CocoPanopticDataset.METAINFO["thing_classes"])
+    images, annotations = [], []
+    (base / "panoptic_val2017").mkdir(parents=True)
+    for image_id, (width, height) in enumerate(SIZES, start=1):
+        name = f"{image_id:012d}"
+        ids = np.full((height, width), 256 * image_id)
+        ids[:2] = 0  # void
+        for number, (x, y, w, h) in enumerate(_boxes(width, height), start=1):
+            ids[y : y + h, x : x + w] = 70_000 * number
+        segments = [
+            # Stuff about two things, of which the second is a crowd in one image.
+            _segment(ids, 256 * image_id, things + image_id, 0),
+            _segment(ids, 70_000, image_id, 0),
+            _segment(ids, 140_000, image_id, int(image_id == 1)),
+        ]
+        colours = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=-1)
+        maps = base / "panoptic_val2017"
+        Image.fromarray(colours.astype(np.uint8)).save(maps / f"{name}.png")
+        images.append(
+            dict(id=image_id, file_name=f"{name}.jpg", width=width, height=height)
+        )
+        annotations.append(
+            dict(image_id=image_id, file_name=f"{name}.png", segments_info=segments)
+        )
+    categories = [
+        dict(id=i, name=name, isthing=int(i <= things))
+        for i, name in enumerate(classes, start=1)
+    ]
+    (base / "panoptic_val2017.json").write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories))
+    )
+
+
+def _segment(ids: np.ndarray, number: int, category: int, crowd: int) -> dict:
+    rows, columns = np.nonzero(ids == number)
+    return dict(
+        id=number,
+        category_id=category,
+        iscrowd=crowd,
+        area=len(rows),
+        bbox=[
+            *(int(columns.min()), int(rows.min())),
+            *(int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1),
+        ],
+    )
 
 
 def make_objects365(root: Path) -> None:

@@ -26,6 +26,7 @@ def measured(**changes) -> MeasuredRecord:
             "fingerprint": HASH,
             "images_expected": 4,
             "images_evaluated": 4,
+            "images_unreadable": 0,
         },
         "model": {
             "name": "revcol-t",

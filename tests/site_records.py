@@ -56,6 +56,7 @@ def _synthetic(number: int, noise: float) -> MeasuredRecord:
             "split": "val2017",
             "images_expected": 5000,
             "images_evaluated": 5000,
+            "images_unreadable": 0,
         },
         model={
             "name": name,

@@ -52,11 +52,20 @@ def tracked(folder: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
 
 
+def data_files() -> set[str]:
+    """What mmrev reads beside its modules."""
+    board = ROOT / "mmrev/leaderboard"
+    places = (*board.glob("site/*/*.*"), *board.glob("published/*.json"))
+    found = {str(path.relative_to(ROOT)) for path in places if path.suffix != ".pyc"}
+    assert len(found) > 15
+    return found | {"mmrev/analysis/browse.html"}
+
+
 def test_wheel_ships_configs_and_tools_as_mim(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     for folder in ("configs", "tools"):
         assert {f"mmrev/.mim/{name}" for name in tracked(folder)} <= names
-    assert "mmrev/analysis/browse.html" in names
+    assert data_files() <= names
     assert "mmrev/.mim/model-index.yml" in names
     assert "mmrev/.mim/configs/revcol/metafile.yml" in names
     modules = {name for name in tracked("mmrev") if "/.mim/" not in name}
@@ -68,8 +77,7 @@ def test_wheel_ships_configs_and_tools_as_mim(built):
 def test_source_distribution_can_build_the_same_wheel(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    expected = {*FILES, *tracked("configs"), *tracked("tools")}
-    expected.add("mmrev/analysis/browse.html")
+    expected = {*FILES, *tracked("configs"), *tracked("tools"), *data_files()}
     expected |= {f"requirements/{p.name}" for p in (ROOT / "requirements").iterdir()}
     assert expected <= names
     assert not any(name.startswith("mmrev/.mim") for name in names)

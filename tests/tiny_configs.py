@@ -151,6 +151,44 @@ tta_pipeline = [
 ]
 """
 
+_PANOPTIC = """\
+_base_ = "mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py"
+{backbone}
+model = dict(
+    backbone=dict(_delete_=True, **backbone),
+    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=16),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16),
+    ),
+    semantic_head=dict(in_channels=16, inner_channels=32),
+    test_cfg=dict(
+        rpn=dict(max_per_img=50),
+        rcnn=dict(score_thr=0.0),
+        panoptic=dict(stuff_area_limit=16),
+    ),
+)
+# mmdet's loader of panoptic annotations needs panopticapi, and a test needs none.
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(64, 64), keep_ratio=True),
+    dict(
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
+]
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline)
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="mmrev.CocoPanopticMetric")
+test_evaluator = val_evaluator
+randomness = dict(seed=3)
+"""
+
 _SEGMENTATION = """\
 default_scope = "mmseg"
 {backbone}
@@ -297,6 +335,15 @@ visualizer = dict(
 def write_detection(path: Path, loop: str = "epochs") -> Path:
     """Write a config of a RetinaNet on COCO; ``loop`` is epochs or iterations."""
     return _write(path, _DETECTION, "(1, 2, 3)", loop)
+
+
+def write_panoptic(path: Path) -> Path:
+    """Write a config of mmdet's panoptic FPN on COCO, for tests alone."""
+    blank = _BACKBONE.replace("{levels}", "(0, 1, 2, 3)")
+    path.write_text(
+        _PANOPTIC.replace("{backbone}", blank) + "randomness = dict(seed=3)\n"
+    )
+    return path
 
 
 def write_segmentation(path: Path, loop: str = "iterations") -> Path:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 
 from mmrev.engine.errors import one_line_errors
-from mmrev.engine.stitching import export_stitch
+from mmrev.engine.stitch_export import export_stitch
 
 
 @one_line_errors

@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.analysis.stitch_plot import list_stitches
+from mmrev.analysis.stitch_list import list_stitches
 from mmrev.engine.errors import one_line_errors
 
 

@@ -28,7 +28,7 @@ from mmrev.engine.checkpoint import (
 from mmrev.engine.config import check_data, load_config
 from mmrev.engine.console import quiet, say
 from mmrev.engine.errors import UserError
-from mmrev.engine.stitching import find_stitched
+from mmrev.models.stitching import find_stitched
 
 __all__ = ["browse"]
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from scipy.stats import linregress, t
 
 from mmrev.leaderboard.groups import Group, grouped
-from mmrev.leaderboard.record import _SHARE, Record, main_metric
+from mmrev.leaderboard.record import Record, best_value, main_metric
 
 __all__ = [
     "COSTS",
@@ -22,7 +22,6 @@ __all__ = [
     "LEAST_POINTS",
     "Law",
     "Series",
-    "best_value",
     "collect",
     "describe",
     "fit_law",
@@ -102,11 +101,6 @@ class Series(NamedTuple):
     errors: list[float]
 
 
-def best_value(metric: str) -> int:
-    """The value of a perfect model: 1 for COCO's shares, 100 for percents."""
-    return 1 if _SHARE.search(metric) else 100
-
-
 def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
     """Fit ``log(error) = a + b log(cost)`` by least squares.
 
@@ -152,7 +146,7 @@ def collect(groups: Iterable[Group], cost: str) -> list[Series]:
     """Sort groups of seeds into series; each is one point, the mean of its runs.
 
     Args:
-        groups: Those without the cost or the metric are left out.
+        groups: Those without the cost or the metric are left out, and incomplete tests.
         cost: A key of `COSTS`.
     """
     found: dict[tuple, Series] = {}
@@ -161,7 +155,7 @@ def collect(groups: Iterable[Group], cost: str) -> list[Series]:
         metric = main_metric(record)
         mean, amount = group.mean(metric), getattr(record.model, cost)
         # COCO's -1 says that there was nothing to find.
-        if mean is None or mean < 0 or not amount:
+        if mean is None or mean < 0 or not amount or record.incomplete:
             continue
         key = (
             *(record.task, f"{record.dataset.name} {record.dataset.split}".strip()),

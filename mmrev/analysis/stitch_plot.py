@@ -6,7 +6,6 @@ no browser to be made.
 
 import math
 import re
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from html import escape
 from io import BytesIO
@@ -17,12 +16,9 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.table import Table
 
-from mmrev.analysis.stitches import StitchCost, costs_table, pareto_front
+from mmrev.analysis.stitches import StitchCost, pareto_front
 from mmrev.atomic import write_bytes
-from mmrev.engine.errors import UserError
-from mmrev.engine.stitching import measure_stitches
 
 # Column of StitchCost -> label and unit.
 COSTS = {
@@ -79,28 +75,6 @@ class PlotData(NamedTuple):
     axes: list[CostAxis]
 
 
-def list_stitches(args: Namespace) -> Table:
-    """List, and draw, the stitches of a model as ``tools/stitches.py`` was asked to.
-
-    Args:
-        args: of `measure_stitches`.
-
-    Returns:
-        The table, to be printed by rich.
-
-    Raises:
-        UserError: names the path or key at fault; also if a plot is of another kind
-            than those that can be drawn.
-    """
-    for path in args.plot:
-        if Path(path).suffix not in _DRAW:
-            raise UserError(f"--plot must end in {' or '.join(_DRAW)}, got {path}.")
-    costs, ratings, anchors = measure_stitches(args)
-    for path in args.plot:
-        write_plot(path, plot_data(costs, ratings.metric, anchors))
-    return costs_table(costs, ratings)
-
-
 def plot_data(
     costs: Sequence[StitchCost], metric: str, anchors: Sequence[str]
 ) -> PlotData:
@@ -150,7 +124,7 @@ def log_ticks(values: Sequence[float]) -> list[float] | None:
 
 def write_plot(path: str | Path, data: PlotData) -> None:
     """Draw to a file whose ending says how: ``.png`` or ``.html``."""
-    write_bytes(path, _DRAW[Path(path).suffix](data))
+    write_bytes(path, FORMATS[Path(path).suffix](data))
 
 
 def draw_png(data: PlotData) -> bytes:
@@ -267,4 +241,5 @@ def _describe(data: PlotData, id: int) -> str:
     return "<br>".join(lines)
 
 
-_DRAW = {".png": draw_png, ".html": draw_html}
+# By the ending of the file.
+FORMATS = {".png": draw_png, ".html": draw_html}

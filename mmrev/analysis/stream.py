@@ -32,8 +32,8 @@ from mmrev.atomic import write_bytes
 from mmrev.engine.config import load_config
 from mmrev.engine.console import quiet
 from mmrev.engine.errors import UserError
-from mmrev.engine.stitching import find_stitched, load_stitched
-from mmrev.models.stitching import StitchedBackbone
+from mmrev.engine.stitch_export import load_stitched
+from mmrev.models.stitching import StitchedBackbone, find_stitched
 
 PHASES = ("calm", "load", "calm again")
 # Names of stitches that fit beside the axis.

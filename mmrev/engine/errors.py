@@ -180,6 +180,8 @@ def _data(error: Exception, frames: list[FrameType]) -> str | None:
     if isinstance(error, AssertionError) and "failed to load image" in text:
         path = text.rstrip().rpartition("failed to load image: ")[2]
         return f"not an image that can be read: {path}; replace it."
+    if nothing := re.search(r"\w+: none of its \d+ images can be read.*", text):
+        return nothing[0]
     for frame in reversed(frames):
         dataset = frame.f_locals.get("self")
         if isinstance(error, json.JSONDecodeError) and hasattr(dataset, "ann_file"):

@@ -152,9 +152,8 @@ class RecordHook(Hook):
             hardware=hardware(),
         )
         path = save_record(record, self.out_dir)
-        expected = record.dataset.images_expected
-        if len(images) != expected:
-            runner.logger.warning(f"only {len(images)} of {expected} images tested")
+        if record.incomplete:
+            runner.logger.warning(f"only {record.incomplete} were tested")
         runner.logger.info(f"Record: {path}")
 
 
@@ -211,12 +210,14 @@ def _dataset(dataset: Any, evaluated: int) -> DatasetInfo:
         fingerprint=dataset_sha256(annotations, folders),
         images_expected=expected,
         images_evaluated=evaluated,
+        images_unreadable=expected - evaluated,
     )
 
 
 def _dataset_name(kind: str, split: str, root: str) -> str:
     """What readers call the data; many data sets come in COCO's form."""
-    if kind == "CocoDataset" and split.endswith(("_val2017.json", "_train2017.json")):
+    coco = kind in ("CocoDataset", "CocoPanopticDataset")
+    if coco and split.endswith(("_val2017.json", "_train2017.json")):
         return "COCO"
     return _DATASETS.get(kind) or PurePath(root).name or kind
 
@@ -243,8 +244,11 @@ def _task(sample: Any, metrics: Mapping[str, float]) -> Task:
     """The task that a metric is of; a model of masks may be tested for its boxes."""
     if "pred_sem_seg" in sample:
         return "semantic segmentation"
+    # Its boxes and masks may be tested alone, too.
+    if any(name.rpartition("/")[2] == "PQ" for name in metrics):
+        return "panoptic segmentation"
     if "pred_instances" in sample:
-        masks = any("segm_" in name for name in metrics)
+        masks = any("segm_" in name or "boundary_" in name for name in metrics)
         return "instance segmentation" if masks else "detection"
     return "classification"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import RUNNERS
+from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 from torch import distributed as dist
 
@@ -84,6 +84,8 @@ def train(args: Namespace) -> None:
         hooks.checkpoint.type = "mmrev.AtomicCheckpointHook"
     _add_hook(cfg, type="mmrev.IterationSeedHook")
     cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
+    if cfg.get("val_dataloader") is not None:
+        _survive_unreadable(cfg, "val")
     with _runner(cfg) as runner:
         runner.train()
 
@@ -115,6 +117,7 @@ def test(args: Namespace) -> None:
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
         _use_tta(cfg)
+    _survive_unreadable(cfg, "test")
     if args.out:
         _dump_predictions(cfg, args.out)
     _add_hook(cfg, type="mmrev.StrictCheckpointHook")
@@ -241,6 +244,26 @@ def _use_tta(cfg: Config) -> None:
     _test_dataset(cfg).pipeline = cfg.tta_pipeline
 
 
+def _survive_unreadable(cfg: Config, split: str) -> None:
+    """Let a split be evaluated without its unreadable images, where they are counted.
+
+    Other metrics would take what `ReadableDataset` gives in their place for theirs.
+    """
+    loader = cfg[f"{split}_dataloader"]
+    if all(map(_counts_each_image_once, _evaluators(cfg, split))):
+        loader.dataset = {"type": "mmrev.ReadableDataset", "dataset": loader.dataset}
+
+
+def _counts_each_image_once(metric: ConfigDict) -> bool:
+    kind = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
+    return getattr(kind, "counts_each_image_once", False)
+
+
+def _evaluators(cfg: Config, split: str) -> list[ConfigDict]:
+    stated = cfg.get(f"{split}_evaluator") or []
+    return stated if isinstance(stated, list) else [stated]
+
+
 def _dump_predictions(cfg: Config, path: str) -> None:
     if not path.endswith(".npz"):
         raise UserError(f"--out: expected an .npz file, got {path}.")
@@ -249,9 +272,7 @@ def _dump_predictions(cfg: Config, path: str) -> None:
         "out_file_path": path,
         "data_root": _test_dataset(cfg).get("data_root") or "",
     }
-    evaluator = cfg.test_evaluator
-    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
-    cfg.test_evaluator = [*evaluators, dump]
+    cfg.test_evaluator = [*_evaluators(cfg, "test"), dump]
 
 
 def _test_dataset(cfg: Config) -> ConfigDict:

@@ -8,50 +8,31 @@ one; all processes take the same stitch, unless asked otherwise, and none needs
 """
 
 import random
-from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, TestLoop
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from mmrev.analysis.stitch_ratings import Ratings, rate_stitches
-from mmrev.analysis.stitches import StitchCost, save_costs, stitch_costs, stitch_flops
-from mmrev.atomic import replacing, write_bytes
-from mmrev.leaderboard import MeasuredRecord, load_records
-from mmrev.leaderboard.fingerprint import file_sha256
+from mmrev.analysis.stitches import stitch_flops
 from mmrev.leaderboard.predictions import DumpPredictions
 from mmrev.models.stitching import (
     StitchedBackbone,
+    find_stitched,
     fit_stitches,
     refine_stitches,
 )
-from mmrev.models.supervision import SupervisedModel
 from mmrev.registry import HOOKS, LOOPS
 
-from .checkpoint import load_strictly, new_model_files, read_checkpoint
-from .config import components, load_config
-from .console import quiet
 from .errors import UserError
 
-__all__ = [
-    "StitchFitHook",
-    "StitchSamplerHook",
-    "StitchTestLoop",
-    "export_stitch",
-    "find_stitched",
-    "flops_bins",
-    "load_stitched",
-    "measure_stitches",
-]
+__all__ = ["StitchFitHook", "StitchSamplerHook", "StitchTestLoop", "flops_bins"]
 
 
 @HOOKS.register_module()
@@ -321,21 +302,6 @@ class StitchTestLoop(TestLoop):
         return metrics
 
 
-def find_stitched(model: nn.Module) -> StitchedBackbone:
-    """The stitched backbone of a model.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    for module in model.modules():
-        if isinstance(module, StitchedBackbone):
-            return module
-    raise ValueError(
-        f"Expected a model with a mmrev.StitchedBackbone, got {type(model).__name__} "
-        "without. Set model.backbone.type."
-    )
-
-
 def flops_bins(
     backbone: StitchedBackbone, stitches: Sequence[int], bins: int, image_size: int
 ) -> list[list[int]]:
@@ -356,141 +322,3 @@ def flops_bins(
     for stitch, place in zip(stitches, np.digitize(flops, edges), strict=True):
         groups.setdefault(int(place), []).append(stitch)
     return [groups[place] for place in sorted(groups)]
-
-
-def measure_stitches(
-    args: Namespace,
-) -> tuple[list[StitchCost], Ratings | None, list[str]]:
-    """Count, measure and rate as ``tools/stitches.py`` was asked to.
-
-    Args:
-        args: ``config``, ``checkpoint`` or None, ``size`` of the image, ``repeats`` of
-            the timing, ``device``; ``records``, folders or files with the records of a
-            test, or None; ``metric``, a key of theirs, or None; ``plot``, the files
-            that will be drawn; and ``out``, a file for the table, or None.
-
-    Returns:
-        One row a stitch; their ratings, None without records; the anchors' names.
-
-    Raises:
-        UserError: names the path or key at fault.
-    """
-    quiet()
-    if not args.records and (args.plot or args.metric):
-        needing = f"--plot {args.plot[0]}" if args.plot else f"--metric {args.metric}"
-        raise UserError(
-            f"{needing} needs the metrics of the stitches. Test with test_cfg = "
-            "dict(type='mmrev.StitchTestLoop'), then give its folder with --records."
-        )
-    cfg = load_config(args.config)
-    model = load_stitched(cfg, args)
-    backbone = find_stitched(model)
-    ratings = _ratings(args, backbone.stitch_ids) if args.records else None
-    costs = stitch_costs(backbone, args.size, args.repeats, args.device)
-    if ratings:
-        for cost in costs:
-            cost.metric = ratings.values.get(cost.id)
-    if args.out:
-        save_costs(costs, args.out)
-    (settings,) = components(cfg.model, StitchedBackbone)
-    return costs, ratings, [_anchor_name(anchor) for anchor in settings.anchors]
-
-
-def _ratings(args: Namespace, stitches: Sequence[int]) -> Ratings:
-    records, rejected = load_records(args.records)
-    measured = [r for r in records.values() if isinstance(r, MeasuredRecord)]
-    checkpoint = args.checkpoint and file_sha256(args.checkpoint)
-    config = Path(args.config).stem
-    try:
-        return rate_stitches(
-            measured,
-            stitches,
-            config=config,
-            checkpoint=checkpoint,
-            metric=args.metric,
-        )
-    except ValueError as error:
-        unread = ""
-        if rejected:
-            first, why = next(iter(rejected.items()))
-            unread = f" Files not read: {len(rejected)}, as {first} ({why})."
-        places = " ".join(args.records)
-        raise UserError(f"--records {places}: {error}{unread}") from error
-
-
-def _anchor_name(anchor: Mapping) -> str:
-    """Class and size, as a config names them."""
-    keys = ("arch", "depth", "model_name")
-    sizes = [anchor[key] for key in keys if isinstance(anchor.get(key), str | int)]
-    return " ".join(map(str, [anchor["type"].rpartition(".")[2], *sizes[:1]]))
-
-
-@torch.no_grad()
-def export_stitch(args: Namespace) -> tuple[int, int]:
-    """Export as ``tools/export_stitch.py`` was asked to.
-
-    Args:
-        args: ``config``, ``checkpoint``, ``stitch``, and ``out``, a checkpoint to
-            write; the config is written beside it, as ``.py``.
-
-    Returns:
-        Parameters of the backbone before and after.
-
-    Raises:
-        UserError: names the path or key at fault, or what does not hold of the model;
-            then nothing is written.
-    """
-    quiet()
-    out, out_config = new_model_files(args.out)
-    cfg = load_config(args.config)
-    model = load_stitched(cfg, args)
-    whole = find_stitched(model)
-    try:
-        whole.set_stitch(args.stitch)
-    except ValueError as error:
-        raise UserError(f"stitch {args.stitch}: {error}") from error
-    (settings,) = components(cfg.model, StitchedBackbone)
-    settings.update(only=args.stitch, init_cfg=None)
-    small = MODELS.build(cfg.model)
-    kept = set(small.state_dict())
-    weights = {key: v for key, v in model.state_dict().items() if key in kept}
-    small.load_state_dict(weights)
-    image = torch.randn(1, 3, 97, 131, generator=torch.manual_seed(0))
-    levels = [find_stitched(m).eval()(image) for m in (model, small)]
-    if not all(map(torch.equal, *levels)):
-        raise UserError(
-            f"stitch {args.stitch}: without the other weights its output is another; "
-            "nothing was written. This is an error of mmrev: please report it."
-        )
-    with replacing(out) as part:
-        # The seed of the training stays known to the record of a test.
-        meta = read_checkpoint(args.checkpoint).get("meta", {})
-        torch.save({"state_dict": weights, "meta": meta}, part)
-    write_bytes(out_config, cfg.pretty_text.encode())
-    backbones = (whole, find_stitched(small))
-    return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)
-
-
-def load_stitched(cfg: Config, args: Namespace) -> nn.Module:
-    """The model of a config with a stitched backbone, with the checkpoint if given.
-
-    Args:
-        cfg: read by `load_config`.
-        args: ``config``, its path, and ``checkpoint`` or None.
-
-    Raises:
-        UserError: if the backbone is another, or the checkpoint does not fit.
-    """
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
-        raise UserError(
-            f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "
-            f"got {(cfg.get('model') or {}).get('type')} without."
-        )
-    for wrapper in list(components(cfg.model, SupervisedModel)):
-        cfg.model = wrapper.model
-    model = MODELS.build(cfg.model)
-    if args.checkpoint:
-        checkpoint = read_checkpoint(args.checkpoint)
-        load_strictly(model, checkpoint, args.checkpoint, args.config)
-    return model

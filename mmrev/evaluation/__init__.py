@@ -4,6 +4,10 @@ from importlib import import_module
 from importlib.util import find_spec
 
 # A user of mmdet alone has no mmseg: register what can be.
-for _package, _module in (("mmdet", "coco_metric"), ("mmseg", "iou_metric")):
+for _package, _module in (
+    ("mmdet", "coco_metric"),
+    ("mmdet", "coco_panoptic_metric"),
+    ("mmseg", "iou_metric"),
+):
     if find_spec(_package):
         import_module(f".{_module}", __name__)

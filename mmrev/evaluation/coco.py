@@ -1,8 +1,10 @@
 """The COCO protocol on columns of detections, computed by hotcoco or pycocotools.
 
 Both give the same precision, recall and score arrays to the last bit, which the tests
-hold. Annotations, images and classes are numbered anew from 1 before: pycocotools
-takes a match with annotation 0 for none, and hotcoco wants ids that are not negative.
+hold. Boundary IoU is faster-coco-eval's part, see `boundary_iou`; its precision may
+differ from what pycocotools would accumulate by rounding, below 1e-9. Annotations,
+images and classes are numbered anew from 1 before: pycocotools takes a match with
+annotation 0 for none, and hotcoco wants ids that are not negative.
 """
 
 import contextlib
@@ -16,6 +18,15 @@ from importlib.util import find_spec
 import numpy as np
 
 ENGINES = ("hotcoco", "pycocotools")
+BOUNDARY_ENGINE = "faster-coco-eval"
+# Width of a boundary, of the image's diagonal.
+BOUNDARY_DILATION = 0.02
+# Where each has its COCO and its COCOeval.
+_MODULES = {
+    "hotcoco": ("hotcoco", "hotcoco"),
+    "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval"),
+    BOUNDARY_ENGINE: ("faster_coco_eval", "mmrev.evaluation.boundary_iou"),
+}
 STANDARD_DETECTIONS = (1, 10, 100)
 STANDARD_IOU = np.linspace(0.5, 0.95, 10)
 _AREAS = ("all", "small", "medium", "large")
@@ -135,6 +146,22 @@ def available_engine(wanted: str) -> str:
     return wanted if find_spec(wanted) else "pycocotools"
 
 
+def engine_for(metric: str, engine: str) -> str:
+    """Return the engine that computes a metric: the one given, but for 'boundary'.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if metric != "boundary":
+        return engine
+    if not find_spec("faster_coco_eval"):
+        raise ValueError(
+            "CocoMetric: metric 'boundary' needs faster-coco-eval, which is not "
+            f"installed. Run: pip install {BOUNDARY_ENGINE}"
+        )
+    return BOUNDARY_ENGINE
+
+
 def engine_name(engine: str) -> str:
     """Name the engine with its version."""
     return f"{engine} {version(engine)}"
@@ -155,9 +182,9 @@ def evaluate(
     Args:
         truth: images, annotations and categories as in a COCO file.
         detections: whose images and classes the file knows.
-        iou_type: 'bbox' or 'segm'.
+        iou_type: 'bbox', 'segm' or 'boundary'.
         category_ids: the classes to evaluate.
-        engine: 'hotcoco' or 'pycocotools'.
+        engine: as `engine_for` chooses it.
         max_dets: detections an image; COCO's 1, 10 and 100 are added.
         iou_thrs: thresholds.
         classes: 'told apart', or 'ignored' to evaluate proposals.
@@ -183,10 +210,8 @@ def evaluate(
         ),
     }
     results = _results(detections, iou_type, images, categories)
-    package = engine if engine == "hotcoco" else "pycocotools.coco"
-    coco = import_module(package).COCO
-    package = engine if engine == "hotcoco" else "pycocotools.cocoeval"
-    evaluator = import_module(package).COCOeval
+    modules = [import_module(name) for name in _MODULES[engine]]
+    coco, evaluator = modules[0].COCO, modules[1].COCOeval
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its steps
         expected = coco()
         expected.dataset = renumbered

@@ -22,6 +22,8 @@ from terminaltables import AsciiTable
 from mmrev.registry import METRICS
 
 from .coco import (
+    BOUNDARY_DILATION,
+    BOUNDARY_ENGINE,
     ENGINES,
     STANDARD_DETECTIONS,
     STANDARD_IOU,
@@ -29,6 +31,7 @@ from .coco import (
     Detections,
     available_engine,
     column_names,
+    engine_for,
     engine_name,
     evaluate,
 )
@@ -50,19 +53,20 @@ class _ImageResult(NamedTuple):
 
 @METRICS.register_module()
 class CocoMetric(CoveredMetric, MMDetCocoMetric):
-    """AP and AR of boxes, masks and proposals as COCO defines them.
+    """AP and AR of boxes, masks, their boundaries and proposals as COCO defines them.
 
     The figures are mmdet's by name and not rounded: ``bbox_mAP``, ``bbox_mAP_50``,
     ``_75``, ``_s``, ``_m``, ``_l`` at 100 detections an image, ``bbox_AR@1``,
-    ``bbox_AR@10``, ``bbox_AR@100``, ``bbox_AR_s@100``, ``_m``, ``_l``; ``segm_`` alike;
-    of proposals the recalls alone, without a prefix. -1 where there is nothing to find.
+    ``bbox_AR@10``, ``bbox_AR@100``, ``bbox_AR_s@100``, ``_m``, ``_l``; ``segm_`` alike,
+    and ``boundary_`` by Boundary IoU; of proposals the recalls alone, without a prefix.
+    -1 where there is nothing to find.
 
     An image without predictions counts as one where nothing was found, and is named in
     a warning and in `coverage`. Of an image that came twice, the first result counts.
 
     Args:
         ann_file: annotations in COCO's format; those of the data set if None.
-        metric: 'bbox', 'segm', 'proposal' or a list of them.
+        metric: 'bbox', 'segm', 'boundary', 'proposal' or a list of them.
         classwise: whether to add a table, and figures such as
             ``bbox_person_precision``, for each class (NaN where nothing is to find).
         proposal_nums: detections an image. Each beyond COCO's 1, 10 and 100 adds
@@ -71,6 +75,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         metric_items: names of the columns to report; all if None.
         engine: 'hotcoco', or 'pycocotools' for the original: the same figures,
             slower. The second is also used, with a warning, where hotcoco is missing.
+            'boundary' is always faster-coco-eval's, see `boundary_iou`.
         **kwargs: as of mmdet's metric: format_only, outfile_prefix, backend_args,
             collect_device, prefix, sort_categories.
 
@@ -90,10 +95,10 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         **kwargs,
     ) -> None:
         names = [metric] if isinstance(metric, str) else list(metric)
-        if unknown := set(names) - {"bbox", "segm", "proposal"}:
+        if unknown := set(names) - {"bbox", "segm", "boundary", "proposal"}:
             raise ValueError(
-                "CocoMetric: metric must be of 'bbox', 'segm', 'proposal', got "
-                f"{sorted(unknown)[0]!r}."
+                "CocoMetric: metric must be of 'bbox', 'segm', 'boundary', 'proposal', "
+                f"got {sorted(unknown)[0]!r}."
             )
         if kwargs.get("format_only") and not kwargs.get("outfile_prefix"):
             raise ValueError(
@@ -113,24 +118,34 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             )
         super().__init__(
             ann_file,
-            names,
+            "segm",  # mmdet knows of no boundaries
             classwise=classwise,
             proposal_nums=proposal_nums,
             iou_thrs=STANDARD_IOU if iou_thrs is None else np.atleast_1d(iou_thrs),
             metric_items=metric_items,
             **kwargs,
         )
+        self.metrics = names
         self.engine = available_engine(engine)
         if self.engine != engine:
             MMLogger.get_current_instance().warning(
                 f"CocoMetric: {engine} is not installed; {self.engine} computes the "
                 f"same figures, slower. Run: pip install {engine}"
             )
+        self.engines = {name: engine_for(name, self.engine) for name in names}
 
     @property
     def protocol(self) -> str:
         """What the figures mean and what computed them."""
-        text = f"COCO ({engine_name(self.engine)}, 100 detections)"
+        parts = []
+        if set(self.metrics) != {"boundary"}:
+            parts.append(f"COCO ({engine_name(self.engine)}, 100 detections)")
+        if "boundary" in self.metrics:
+            parts.append(
+                f"COCO by Boundary IoU ({engine_name(BOUNDARY_ENGINE)}, boundaries of "
+                f"{BOUNDARY_DILATION:g} of the diagonal, 100 detections)"
+            )
+        text = "; ".join(parts)
         if extra := sorted(set(self.proposal_nums) - set(STANDARD_DETECTIONS)):
             columns = ", ".join(f"@{most}" for most in extra)
             text += f"; columns {columns} are not COCO's"
@@ -205,9 +220,9 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             curves = evaluate(
                 coco.dataset,
                 self._detections(results, metric),
-                "segm" if metric == "segm" else "bbox",
+                "bbox" if metric == "proposal" else metric,
                 self.cat_ids,
-                self.engine,
+                self.engines[metric],
                 self.proposal_nums,
                 self.iou_thrs,
                 "ignored" if metric == "proposal" else "told apart",
@@ -303,11 +318,11 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         labels = _joined([result.labels for result in results]).astype(int)
         images = [result.image for result in results for _ in result.labels]
         scores, masks = [result.scores for result in results], None
-        if metric == "segm":
+        if metric in ("segm", "boundary"):
             if without := [one.image for one in results if one.masks is None]:
                 raise ValueError(
-                    "CocoMetric: metric 'segm' needs masks; the predictions of image "
-                    f"{without[0]} have none. Test a model of masks, or set "
+                    f"CocoMetric: metric {metric!r} needs masks; the predictions of "
+                    f"image {without[0]} have none. Test a model of masks, or set "
                     "metric='bbox'."
                 )
             scores = [_mask_scores(result) for result in results]

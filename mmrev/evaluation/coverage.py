@@ -37,10 +37,12 @@ class CoveredMetric(BaseMetric):
     Every result that a subclass keeps is a sequence whose first item names the image.
 
     Attributes:
+        counts_each_image_once: tells tools/test.py that a result may come twice.
         coverage: of the last evaluation, in the main process; None before.
         protocol: what the figures mean and what computed them, for the record.
     """
 
+    counts_each_image_once = True
     coverage: Coverage | None = None
     protocol: str
 

@@ -23,6 +23,7 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "pycocotools": ("pycocotools",),
     "hotcoco": ("hotcoco",),
+    "faster-coco-eval": ("faster-coco-eval",),
     "timm": ("timm",),
 }
 

@@ -88,14 +88,18 @@ def _portable(value: Any, roots: list[str]) -> Any:
 
 
 def annotations_of(dataset: Any) -> tuple[str | None, list[str]]:
-    """The annotation file of a data set, and its folders: what `dataset_sha256` takes.
+    """The annotation file of a data set, and folders: what `dataset_sha256` takes.
+
+    Beside an annotation file these are the folders of label maps alone, as it names the
+    images.
 
     Args:
         dataset: Of mmdet, mmseg or mmpretrain, without wrappers.
     """
     prefix = getattr(dataset, "data_prefix", None) or {}
     annotations = getattr(dataset, "ann_file", None) or None
-    return annotations, [folder for folder in prefix.values() if folder]
+    wanted = [name for name in prefix if annotations is None or "seg" in name]
+    return annotations, [prefix[name] for name in wanted if prefix[name]]
 
 
 def dataset_sha256(
@@ -104,14 +108,16 @@ def dataset_sha256(
     """Hash the annotations that a data set is evaluated by.
 
     Args:
-        annotation_file: Hashed whole, where there is one: it also names the images.
-        folders: Otherwise the folders of images and of annotation maps: sorted names,
-            sizes and the first 64 KiB of every file, which bounds the cost for large
-            sets and holds a label map of usual size entirely.
+        annotation_file: Hashed whole, where there is one.
+        folders: Of `annotations_of`: sorted names, sizes and the first 64 KiB of every
+            file, which bounds the cost for large sets and holds a label map of usual
+            size entirely.
     """
-    if annotation_file is not None:
+    if annotation_file is not None and not folders:
         return file_sha256(annotation_file)
     digest = hashlib.sha256()
+    if annotation_file is not None:
+        digest.update(file_sha256(annotation_file).encode())
     for folder in folders:
         for path in sorted(_files(folder)):
             with open(path, "rb") as file:

@@ -146,7 +146,7 @@ def _test_of(group: Group, task: Task | None) -> tuple | None:
     metric = MAIN_METRICS[task] if task else main_metric(record)
     if not isinstance(record, MeasuredRecord) or len(group.values(metric)) < 2:
         return None
-    if record.dataset.images_unreadable:
+    if record.incomplete:
         return None
     # Test-time augmentation is a way to be better, and is compared.
     return metric, record.dataset.fingerprint, tuple(record.protocols)

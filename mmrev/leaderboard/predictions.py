@@ -1,13 +1,15 @@
 """Predictions as a file: arrays in a zip archive, which nothing has to execute.
 
 NumPy's ``.npz``, read without pickle. Detections are columns over all images, masks
-run-length codes; label maps are an array each, so that one is in memory at a time.
+run-length codes; label maps and maps of panoptic ids are an array each, so that one is
+in memory at a time.
 """
 
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from numpy.lib.npyio import NpzFile
 
 from mmrev.atomic import replacing
 from mmrev.registry import METRICS
+
+from .run_lengths import refuse_malformed
 
 __all__ = ["FORMAT", "DumpPredictions", "read_predictions"]
 
@@ -46,7 +50,8 @@ class DumpPredictions(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: With ``pred_instances`` (boxes as corners in pixels),
-                ``pred_sem_seg`` (labels (1, H, W)) or ``pred_score`` (classes).
+                ``pred_panoptic_seg`` (ids (1, H, W)), both, ``pred_sem_seg`` (labels
+                (1, H, W)) or ``pred_score`` (classes).
 
         Raises:
             ValueError: There is none of these.
@@ -77,39 +82,59 @@ def image_name(path: str, data_root: str) -> str:
 
 def _kept(sample: dict) -> dict[str, Any]:
     if "pred_sem_seg" in sample:
-        labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy()
-        labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-        packed = zlib.compress(labels.tobytes(), 1)
-        return {"shape": labels.shape, "dtype": labels.dtype.str, "labels": packed}
-    if "pred_instances" in sample:
-        # Only detectors need mmdet.
-        from mmdet.structures.bbox import get_box_tensor
-        from mmdet.structures.mask import encode_mask_results
-
-        found = sample["pred_instances"]
-        boxes = get_box_tensor(found["bboxes"])
-        kept = {
+        return {"label map": _packed(sample["pred_sem_seg"]["data"])}
+    if "pred_panoptic_seg" in sample:
+        panoptic = {
             "id": sample["img_id"],
-            "size": tuple(sample["ori_shape"][:2]),
-            "boxes": _numpy(boxes, torch.float32).reshape(-1, 4),
-            "scores": _numpy(found["scores"], torch.float32),
-            "labels": _numpy(found["labels"], torch.int32),
+            "panoptic map": _packed(sample["pred_panoptic_seg"]["sem_seg"]),
         }
-        if "mask_scores" in found:
-            kept["mask_scores"] = _numpy(found["mask_scores"], torch.float32)
-        if "masks" in found:
-            codes = found["masks"]
-            if isinstance(codes, torch.Tensor):
-                codes = encode_mask_results(codes.detach().cpu().numpy())
-            kept["masks"] = [code["counts"] for code in codes]
-        return kept
+        return panoptic | (_kept_boxes(sample) if "pred_instances" in sample else {})
+    if "pred_instances" in sample:
+        return _kept_boxes(sample)
     if "pred_score" in sample:
         return {"scores": _numpy(sample["pred_score"], torch.float32)}
     raise ValueError(
-        "--out: expected predictions of boxes, label maps or classes, got "
+        "--out: expected predictions of boxes, label or panoptic maps or classes, got "
         f"{sorted(key for key in sample if key.startswith('pred_')) or 'none'}; test "
         "without --out."
     )
+
+
+def _kept_boxes(sample: dict) -> dict[str, Any]:
+    # Only detectors need mmdet.
+    from mmdet.structures.bbox import get_box_tensor
+    from mmdet.structures.mask import encode_mask_results
+
+    found = sample["pred_instances"]
+    boxes = get_box_tensor(found["bboxes"])
+    kept = {
+        "id": sample["img_id"],
+        "size": tuple(sample["ori_shape"][:2]),
+        "boxes": _numpy(boxes, torch.float32).reshape(-1, 4),
+        "scores": _numpy(found["scores"], torch.float32),
+        "labels": _numpy(found["labels"], torch.int32),
+    }
+    if "mask_scores" in found:
+        kept["mask_scores"] = _numpy(found["mask_scores"], torch.float32)
+    if "masks" in found:
+        codes = found["masks"]
+        if isinstance(codes, torch.Tensor):
+            codes = encode_mask_results(codes.detach().cpu().numpy())
+        kept["masks"] = [code["counts"] for code in codes]
+    return kept
+
+
+def _packed(values: torch.Tensor) -> dict[str, Any]:
+    """A map, (1, H, W), in few bytes."""
+    values = values.squeeze(0).cpu().numpy()
+    values = values.astype(np.min_scalar_type(values.max()))
+    content = zlib.compress(values.tobytes(), 1)
+    return {"shape": values.shape, "dtype": values.dtype.str, "content": content}
+
+
+def _unpacked(packed: dict[str, Any]) -> np.ndarray:
+    content = zlib.decompress(packed["content"])
+    return np.frombuffer(content, packed["dtype"]).reshape(packed["shape"])
 
 
 def _numpy(values: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
@@ -124,8 +149,9 @@ def _columns(results: dict[str, dict]) -> Iterator[tuple[str, np.ndarray]]:
     yield "images", np.array(list(results), dtype=np.str_)
     if not kept:
         return
-    if "boxes" in kept[0]:
+    if "id" in kept[0]:
         yield "ids", np.array([one["id"] for one in kept])
+    if "boxes" in kept[0]:
         yield "sizes", np.array([one["size"] for one in kept], np.int32)
         yield "counts", np.array([len(one["labels"]) for one in kept], np.int64)
         for name in ("boxes", "scores", "labels", "mask_scores"):
@@ -135,12 +161,12 @@ def _columns(results: dict[str, dict]) -> Iterator[tuple[str, np.ndarray]]:
             codes = [code for one in kept for code in one["masks"]]
             yield "mask_lengths", np.array([len(code) for code in codes], np.int64)
             yield "masks", np.frombuffer(b"".join(codes), np.uint8)
-    elif "shape" in kept[0]:
-        for number, one in enumerate(kept):
-            labels = np.frombuffer(zlib.decompress(one["labels"]), one["dtype"])
-            yield f"labels{number}", labels.reshape(one["shape"])
-    else:
+    elif "scores" in kept[0]:
         yield "scores", np.stack([one["scores"] for one in kept])
+    for kind, name in (("label map", "labels"), ("panoptic map", "panoptic")):
+        if kind in kept[0]:
+            for number, one in enumerate(kept):
+                yield f"{name}{number}", _unpacked(one[kind])
 
 
 def _write(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -181,7 +207,9 @@ def _samples(file: NpzFile) -> Iterator[tuple[str, dict]]:
     images = _read(file, "images", "U", (None,)).tolist()
     if len(set(images)) < len(images):
         raise ValueError("an image occurs twice")
-    if "boxes" in file:
+    if "panoptic0" in file:
+        samples = _panoptic_maps(file, len(images))
+    elif "boxes" in file:
         samples = _detections(file, len(images))
     elif "scores" in file:
         scores = torch.from_numpy(_read(file, "scores", "f", (len(images), None)))
@@ -218,6 +246,9 @@ def _detections(file: NpzFile, number: int) -> Iterator[dict]:
         ]
     if (counts < 0).any() or (codes is not None and (lengths < 0).any()):
         raise ValueError("a negative count")
+    if codes is not None:
+        height, width = np.array(sizes, np.int64).reshape(-1, 2).T
+        refuse_malformed(codes, np.repeat(height * width, counts))
     start = 0
     for one, size, count in zip(ids, sizes, counts.tolist(), strict=True):
         part = slice(start, start + count)
@@ -232,6 +263,19 @@ def _label_maps(file: NpzFile, number: int) -> Iterator[dict]:
     for index in range(number):
         labels = _read(file, f"labels{index}", "u", (None, None)).astype(np.int64)
         yield {"pred_sem_seg": {"data": torch.from_numpy(labels)[None]}}
+
+
+def _panoptic_maps(file: NpzFile, number: int) -> Iterator[dict]:
+    ids = _read(file, "ids", "iuU", (number,)).tolist()
+    boxes = _detections(file, number) if "boxes" in file else repeat({}, number)
+    for index, (one, found) in enumerate(zip(ids, boxes, strict=True)):
+        labels = _read(file, f"panoptic{index}", "u", (None, None)).astype(np.int64)
+        yield {
+            **found,
+            "img_id": one,
+            "ori_shape": labels.shape,
+            "pred_panoptic_seg": {"sem_seg": torch.from_numpy(labels)[None]},
+        }
 
 
 def _read(

@@ -24,7 +24,7 @@ import mmrev.evaluation  # noqa: F401  registers the metrics
 from .predictions import image_name, read_predictions
 from .record import MeasuredRecord
 
-__all__ = ["build_dataset", "recompute"]
+__all__ = ["NotRecomputableError", "build_dataset", "recompute"]
 
 # The arguments that decide a figure; others write files.
 _ARGUMENTS = {
@@ -32,6 +32,7 @@ _ARGUMENTS = {
         *("metric", "classwise", "proposal_nums", "iou_thrs", "metric_items"),
         *("engine", "prefix", "sort_categories"),
     ),
+    "CocoPanopticMetric": ("classwise", "prefix"),
     "IoUMetric": ("iou_metrics", "nan_to_num", "beta", "ignore_index", "prefix"),
     "Accuracy": ("topk", "thrs", "prefix"),
     "SingleLabelMetric": ("thrs", "items", "average", "num_classes", "prefix"),
@@ -42,6 +43,10 @@ _OF_FOREIGN_SETTINGS = (
     *(AssertionError, RuntimeError),
 )
 _TYPE = re.compile(r"((mmdet|mmseg|mmpretrain|mmrev)\.)?(\w+)")
+
+
+class NotRecomputableError(ValueError):
+    """The config has a metric that is none of those which can be recomputed."""
 
 
 def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
@@ -84,8 +89,8 @@ def recompute(
         The metrics by name.
 
     Raises:
-        ValueError: The predictions do not fit the data set, or a metric is not one
-            that can be recomputed.
+        NotRecomputableError: The config has a metric that cannot be.
+        ValueError: The predictions do not fit the data set.
     """
     root = getattr(dataset, "data_root", None) or ""
     truths = {}
@@ -135,11 +140,11 @@ def _evaluated(
                 labels = load(dict(truths[image]))["gt_seg_map"]
                 sample["gt_sem_seg"] = {"data": torch.as_tensor(labels).long()[None]}
                 _same_shape(sample)
+            evaluator.process([sample])
         except ValueError as error:
             raise ValueError(
                 f"predictions {predictions}: image {image[:100]}: {error}"
             ) from error
-        evaluator.process([sample])
         number += 1
     if number != record.dataset.images_evaluated:
         raise ValueError(
@@ -173,19 +178,30 @@ def _metrics(record: MeasuredRecord, dataset: Any) -> list[Any]:
     for settings in evaluator if isinstance(evaluator, list) else [evaluator]:
         name = _name_of(settings)
         if name not in _ARGUMENTS:
-            raise ValueError(
+            raise NotRecomputableError(
                 f"{name} cannot be recomputed, only {', '.join(_ARGUMENTS)}"
             )
         kept = {key: settings[key] for key in _ARGUMENTS[name] if key in settings}
+        kind = settings["type"]
         if name == "CocoMetric":
-            stated, own = settings.get("ann_file"), dataset.ann_file
-            if stated and not str(own).endswith(str(stated)):
-                raise ValueError(
-                    f"test_evaluator.ann_file {stated!r} is not the data set's {own!r}"
-                )
-            kept["ann_file"] = own
-        metrics.append(METRICS.build({"type": settings["type"], **kept}))
+            kept |= _places(settings, ann_file=dataset.ann_file)
+        if name == "CocoPanopticMetric":
+            # mmdet's, of the same figures, needs what PyPI does not have.
+            kind, maps = f"mmrev.{name}", dataset.data_prefix["seg"]
+            kept |= _places(settings, ann_file=dataset.ann_file, seg_prefix=maps)
+        metrics.append(METRICS.build({"type": kind, **kept}))
     return metrics
+
+
+def _places(settings: Mapping[str, Any], **own: str) -> dict[str, str]:
+    """The data set's own places of annotations, unless other ones are stated."""
+    for key, place in own.items():
+        stated = settings.get(key)
+        if stated and not str(place).strip("/").endswith(str(stated).strip("/")):
+            raise NotRecomputableError(
+                f"test_evaluator.{key} {stated!r} is not the data set's {place!r}"
+            )
+    return own
 
 
 def _annotation_loader(record: MeasuredRecord) -> Any:
@@ -202,13 +218,16 @@ def _annotation_loader(record: MeasuredRecord) -> Any:
 
 def _with_truth(sample: dict, truth: dict, classes: int) -> dict:
     """Add what a metric compares with, after a look at what it does not check."""
-    if found := sample.get("pred_instances"):
+    if "img_id" in sample:
         if sample["img_id"] != truth["img_id"]:
             raise ValueError(f"expected id {truth['img_id']}, got {sample['img_id']}")
         size = (truth["height"], truth["width"])
         if sample["ori_shape"] != size:
             raise ValueError(f"expected the size {size}, got {sample['ori_shape']}")
+    if found := sample.get("pred_instances"):
         labels = found["labels"]
+    elif "pred_panoptic_seg" in sample:
+        return {**sample, "img_path": truth["img_path"]}  # its metric checks the ids
     elif "pred_sem_seg" in sample:
         labels = sample["pred_sem_seg"]["data"]
     else:

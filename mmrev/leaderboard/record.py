@@ -9,7 +9,7 @@ import json
 import math
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +44,7 @@ __all__ = [
     "Speed",
     "Task",
     "TrainingInfo",
+    "best_value",
     "main_metric",
 ]
 
@@ -51,20 +52,25 @@ SCHEMA_VERSION = 2
 MAX_POINTS = 200
 
 Task = Literal[
-    "detection", "instance segmentation", "semantic segmentation", "classification"
+    "detection",
+    "instance segmentation",
+    "semantic segmentation",
+    "panoptic segmentation",
+    "classification",
 ]
 # The metric that a task is ranked by.
 MAIN_METRICS: dict[Task, str] = {
     "detection": "coco/bbox_mAP",
     "instance segmentation": "coco/segm_mAP",
     "semantic segmentation": "mIoU",
+    "panoptic segmentation": "coco_panoptic/PQ",
     "classification": "accuracy/top1",
 }
-# Figures of COCO are shares, with -1 where there is nothing to find; others percents.
-_SHARE = re.compile(r"(^|/)((bbox|segm)_|AR(_[sml])?@)")
+# COCO's AP and AR are shares, with -1 where there is nothing to find; others percents.
+_SHARE = re.compile(r"(^|/)((bbox|segm|boundary)_|AR(_[sml])?@)")
 _PERCENT = re.compile(
-    r"(^|/)([ma](IoU|Acc|Dice|Fscore|Precision|Recall)|top\d+|precision|recall|f1-score)"
-    r"(_|$)"
+    r"(^|/)([ma](IoU|Acc|Dice|Fscore|Precision|Recall)|top\d+|precision|recall|f1-score"
+    r"|(.+_)?[PSR]Q)(_|$)"
 )
 
 
@@ -134,6 +140,7 @@ class DatasetInfo(PublishedDataset):
         fingerprint: Hash of the annotations, see `mmrev.leaderboard.fingerprint`.
         images_expected: Images of the split.
         images_evaluated: Images that predictions were made for.
+        images_unreadable: The others: no predictions came for them.
     """
 
     type: Name
@@ -141,18 +148,15 @@ class DatasetInfo(PublishedDataset):
     fingerprint: Sha256
     images_expected: Count
     images_evaluated: Count
-
-    @property
-    def images_unreadable(self) -> int:
-        """Images that no predictions came for."""
-        return self.images_expected - self.images_evaluated
+    images_unreadable: Count
 
     @model_validator(mode="after")
-    def _no_more_than_expected(self) -> "DatasetInfo":
-        if self.images_evaluated > self.images_expected:
+    def _none_is_lost(self) -> "DatasetInfo":
+        found = self.images_evaluated + self.images_unreadable
+        if found != self.images_expected:
             raise ValueError(
-                f"expected at most images_expected={self.images_expected} images "
-                f"evaluated, got {self.images_evaluated}"
+                f"expected images_expected={self.images_expected} images evaluated or "
+                f"unreadable, got {self.images_evaluated} + {self.images_unreadable}"
             )
         return self
 
@@ -229,6 +233,14 @@ class TrainingInfo(_Part):
     epochs: Count | None = None
     iterations: Count | None = None
     curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
+
+    @property
+    def length(self) -> str:
+        """As "12 epochs", or in iterations; empty where nobody knows."""
+        for count, what in ((self.epochs, "epoch"), (self.iterations, "iteration")):
+            if count:
+                return f"{count} {what}{'s' * (count > 1)}"
+        return ""
 
 
 class Speed(_Part):
@@ -311,8 +323,8 @@ class _Record(_Part):
     Attributes:
         schema_version: Version of this form.
         id: Hash of everything else in the record; computed where it is not given.
-        metrics: Under the evaluator's names and units: COCO's as shares of 1, the
-            others in percent. Null is no number.
+        metrics: Under the evaluator's names and units: COCO's AP and AR as shares of
+            1, the others in percent. Null is no number.
         protocols: What the numbers mean.
     """
 
@@ -369,6 +381,14 @@ class MeasuredRecord(_Record):
     software: Software
     hardware: Hardware
 
+    @property
+    def incomplete(self) -> str:
+        """How much of its data the test saw where that is not all, else empty."""
+        data = self.dataset
+        if not data.images_unreadable:
+            return ""
+        return f"{data.images_evaluated} of {data.images_expected} images"
+
 
 class PublishedRecord(_Record):
     """One figure that a paper or repository prints; nothing here was run for it.
@@ -384,10 +404,16 @@ class PublishedRecord(_Record):
     dataset: PublishedDataset
     config: Name | None = None
     note: Text = ""
+    incomplete: ClassVar[str] = ""
 
 
 Record = Annotated[MeasuredRecord | PublishedRecord, Field(discriminator="kind")]
 SCHEMA: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def best_value(metric: str) -> int:
+    """The value of a perfect model: 1 for COCO's shares, 100 for percents."""
+    return 1 if _SHARE.search(metric) else 100
 
 
 def main_metric(record: Record) -> str:

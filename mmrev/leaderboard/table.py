@@ -1,6 +1,7 @@
 """Records as tables: for the terminal and as markdown."""
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _COLUMNS = (
     *("protocol", "images", "from", "date"),
 )
 _NARROW = 7
+_OF_WHAT = re.compile("^(bbox|segm|boundary)_")
 _RULE = (
     "Rank 1 is best. Groups whose difference is within noise (Welch's t-test over "
     "seeds, 5 %) share a rank; without a second seed there is none."
@@ -95,9 +97,9 @@ def _row(group: Group) -> list[str]:
         name = record.config.name + (" + TTA" if record.config.tta else "")
         data = record.dataset
         images = str(data.images_expected)
-        if data.images_unreadable:
+        if record.incomplete:
             images = f"{data.images_evaluated} of {images}"
-            name += f" ({images} images)"
+            name += f" ({record.incomplete})"
         source = f"{record.checkpoint.name} ({record.checkpoint.sha256[:8]})"
         date = f"{record.date:%Y-%m-%d}"
     else:
@@ -121,8 +123,8 @@ def _row(group: Group) -> list[str]:
 def _conditions(record: Record) -> str:
     """What tells published figures of one model apart."""
     training = record.training
-    length = [f"{training.epochs} epochs"] if training.epochs else []
-    return "; ".join((*training.pretraining, *length, *record.protocols))
+    parts = (*training.pretraining, training.length, *record.protocols)
+    return "; ".join(part for part in parts if part)
 
 
 def _flops(record: Record) -> str:
@@ -144,11 +146,14 @@ def _figure(group: Group, metric: str) -> str:
 
 def _main(record: Record) -> Sequence[str]:
     """Return the metrics worth a cell: overall ones, or the first few."""
-    wanted = ("mAP", "mAP_50", "mIoU", "mAcc", "aAcc", "top1", "top5")
+    wanted = (
+        *("mAP", "mAP_50", "PQ", "PQ_th", "PQ_st"),
+        *("mIoU", "mAcc", "aAcc", "top1", "top5"),
+    )
     main = [
         key
         for key in record.metrics
-        if key.rpartition("/")[2].removeprefix("bbox_").removeprefix("segm_") in wanted
+        if _OF_WHAT.sub("", key.rpartition("/")[2]) in wanted
     ]
     return main or list(record.metrics)[:3]
 

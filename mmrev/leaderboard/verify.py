@@ -121,7 +121,7 @@ def _check_data(
             continue
         if found == record.dataset.fingerprint:
             return Check(name, "sound"), dataset
-        place = annotations or ", ".join(map(str, folders))
+        place = ", ".join(str(one) for one in (annotations, *folders) if one)
         wrong = wrong or Check(name, "altered", f"{place} hashes to another")
     if wrong:
         return wrong, None
@@ -132,13 +132,15 @@ def _check_data(
 def _check_metrics(
     record: MeasuredRecord, predictions: Path | None, dataset: Any
 ) -> Check:
-    from .recompute import recompute
+    from .recompute import NotRecomputableError, recompute
 
     if predictions is None or dataset is None:
         lacking = "predictions" if predictions is None else "annotations"
         return Check("metrics", "not checked", f"no sound {lacking} to recompute from")
     try:
         found = recompute(record, predictions, dataset)
+    except NotRecomputableError as error:
+        return Check("metrics", "not checked", str(error))
     except ValueError as error:
         return Check("metrics", "altered", str(error))
     different = [

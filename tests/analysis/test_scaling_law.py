@@ -98,10 +98,11 @@ def test_what_differs_in_more_than_size_is_kept_apart():
     assert len(set(keys)) == len(keys)
 
 
-def test_no_number_is_no_point():
+def test_no_number_or_an_incomplete_one_is_no_point():
     one = measured(metrics={"coco/bbox_mAP": None})
     none_there = measured(metrics={"coco/bbox_mAP": -1.0})
-    for record in (one, none_there):
+    incomplete = measured(dataset={"images_evaluated": 3, "images_unreadable": 1})
+    for record in (one, none_there, incomplete):
         assert collect(grouped([record]), "params") == []
 
 

@@ -32,6 +32,7 @@ def record(
             "fingerprint": WEIGHTS,
             "images_expected": 4,
             "images_evaluated": images,
+            "images_unreadable": 4 - images,
         },
         model={
             "name": "net",

@@ -16,10 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mmrev.engine.stitching import (
     StitchFitHook,
     StitchSamplerHook,
-    find_stitched,
     flops_bins,
 )
-from mmrev.models.stitching import StitchedBackbone
+from mmrev.models.stitching import StitchedBackbone, find_stitched
 
 
 def backbone():

@@ -4,6 +4,13 @@ import numpy as np
 from pycocotools import mask as rle
 
 EDGES = (32, 96)  # sides of a square between small, medium and large
+# Heights and widths of images in which boundaries are hard to get right.
+EDGY = [
+    *((45, 60), (345, 460)),  # 0.02 of the diagonal lies between two pixels
+    *((75, 100), (375, 500)),  # likewise, and the lower one is even
+    *((4, 94), (94, 4), (1, 5), (1, 1)),  # no wider than two boundaries
+    *((48, 64), (61, 47), (130, 97)),
+]
 
 
 def random_case(seed, masks=False, images=None, objects=None, detections=None):
@@ -81,6 +88,57 @@ def random_case(seed, masks=False, images=None, objects=None, detections=None):
     return truth, [found[i] for i in rng.permutation(len(found))]
 
 
+def random_blobs(seed):
+    """Ellipses and found ones a few pixels off: boundaries miss each other first.
+
+    Args:
+        seed: decides everything.
+
+    Returns:
+        A COCO file and detections for it.
+    """
+    rng = np.random.default_rng([seed, 2])
+    size = EDGY[seed % len(EDGY)] if seed % 2 else rng.integers(40, 220, 2).tolist()
+    annotations, found = [], []
+    for number in range(1, rng.integers(2, 12)):
+        centre, radii = rng.uniform(0, size), rng.uniform(1, np.divide(size, 2) + 1)
+        bits = _ellipse(size, centre, radii)
+        one = dict(
+            image_id=int(rng.integers(1, 3)),
+            category_id=int(rng.integers(1, 3)),
+            bbox=[0, 0, 1, 1],  # which must not matter
+            segmentation=_coded(bits),
+        )
+        crowd, area = int(rng.random() < 0.15), float(bits.sum())
+        annotations.append(dict(one, id=number, iscrowd=crowd, area=area))
+        for _ in range(rng.integers(4)):
+            moved = centre + rng.integers(-4, 5, 2), radii + rng.integers(-2, 3, 2)
+            mask = _coded(_ellipse(size, *moved))
+            score = float(np.float32(rng.random()))
+            found.append(dict(one, segmentation=mask, score=score))
+    truth = dict(
+        info={},
+        images=[
+            dict(id=i, height=size[0], width=size[1], file_name="") for i in (1, 2)
+        ],
+        annotations=annotations,
+        categories=[dict(id=i, name=f"class{i}") for i in (1, 2)],
+    )
+    return truth, found
+
+
+def _ellipse(size, centre, radii):
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    radii = np.maximum(radii, 0.5)
+    distance = ((rows - centre[0]) / radii[0]) ** 2
+    return distance + ((columns - centre[1]) / radii[1]) ** 2 <= 1
+
+
+def _coded(bits):
+    code = rle.encode(np.asfortranarray(bits, np.uint8))
+    return dict(size=list(bits.shape), counts=code["counts"].decode())
+
+
 def _count(rng, wanted, most):
     if wanted is not None:
         return wanted
@@ -129,5 +187,4 @@ def _bitmap(rng, height, width, box):
     bits = np.zeros((height, width), np.uint8, order="F")
     region = bits[top : top + max(1, int(box[3])), left : left + max(1, int(box[2]))]
     region[:] = rng.random(region.shape) < 0.8
-    code = rle.encode(bits)
-    return dict(size=[height, width], counts=code["counts"].decode())
+    return _coded(bits)

@@ -9,8 +9,8 @@ from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from pycocotools import mask as rle
-from random_coco import random_case
-from test_coco import reference
+from random_coco import random_blobs, random_case
+from test_coco import columns_of, reference
 
 from mmrev.evaluation import coco as engines
 from mmrev.evaluation.coco_metric import CocoMetric
@@ -96,6 +96,23 @@ def test_the_12_statistics(tmp_path, metric, iou_type, prefix):
         expected = dict(zip(names, run.stats.tolist(), strict=True))
         for name, value in figures.items():
             assert value == expected[name.removeprefix(prefix)], (seed, name)
+
+
+def test_the_12_statistics_of_boundaries(tmp_path):
+    truth, found = random_blobs(10)
+    metric = built(truth, tmp_path, metric=["segm", "boundary"])
+    figures = measured(metric, samples_of(truth, found))
+    names = engines.column_names(())
+    assert list(figures) == [
+        f"coco/{kind}_{name}" for kind in ("segm", "boundary") for name in names
+    ]
+    ids = [category["id"] for category in truth["categories"]]
+    curves = engines.evaluate(
+        *(truth, columns_of(found), "boundary", ids, "faster-coco-eval")
+    )
+    for name, value in curves.columns().items():
+        assert figures[f"coco/boundary_{name}"] == value, name
+    assert 0 < figures["coco/boundary_mAP"] < figures["coco/segm_mAP"]
 
 
 @pytest.mark.parametrize("annotations", ["of a file", "of the data set"])
@@ -245,8 +262,9 @@ def test_masks_of_another_size_and_none_are_refused(tmp_path):
     with pytest.raises(ValueError, match="a mask of its image's height and width"):
         metric.process({}, [{**sample, "pred_instances": cut}])
     del sample["pred_instances"]["masks"]
-    with pytest.raises(ValueError, match="'segm' needs masks"):
-        measured(metric, [sample])
+    for kind in ("segm", "boundary"):
+        with pytest.raises(ValueError, match=f"'{kind}' needs masks"):
+            measured(built(truth, tmp_path, metric=kind), [sample])
 
 
 def test_unknown_images_and_classes_are_refused(tmp_path):
@@ -304,9 +322,19 @@ def test_the_record_learns_protocol_and_engine(tmp_path, monkeypatch):
         "not standard COCO: IoU thresholds 0.5; COCO (hotcoco 1.3.0, 100 detections); "
         "columns @300 are not COCO's"
     )
+    boundaries = (
+        "COCO by Boundary IoU (faster-coco-eval 1.8.0, boundaries of 0.02 of the "
+        "diagonal, 100 detections)"
+    )
+    assert built(truth, metric="boundary").protocol == boundaries
+    both = "COCO (hotcoco 1.3.0, 100 detections); " + boundaries
+    assert built(truth, metric=["boundary", "segm"]).protocol == both
     told = []
     monkeypatch.setattr(MMLogger, "warning", lambda self, text: told.append(text))
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="Run: pip install faster-coco-eval"):
+        built(truth, metric="boundary")
+    told.clear()
     metric = built(truth)
     assert metric.engine == "pycocotools"
     assert metric.protocol == "COCO (pycocotools 2.0.11, 100 detections)"

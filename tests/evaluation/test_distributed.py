@@ -1,4 +1,4 @@
-"""Both metrics in two processes, of which one repeats an image or lacks one."""
+"""Every metric in two processes, of which one repeats an image or lacks one."""
 
 import socket
 import warnings
@@ -7,8 +7,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from random_coco import random_case
+from random_panoptic import random_case as random_panoptic
 from test_coco_metric import built, samples_of
 from test_coco_metric import measured as measured_boxes
+from test_coco_panoptic_metric import built as built_panoptic
+from test_coco_panoptic_metric import measured as measured_segments
+from test_coco_panoptic_metric import samples_of as samples_of_segments
 from test_iou_metric import measured as measured_maps
 from test_iou_metric import random_maps
 
@@ -33,6 +37,14 @@ def maps_of(images):
     return measured_maps(IoUMetric, classes, [samples[i] for i in images], 5)
 
 
+def segments_of(folder, images):
+    truth, true, predicted = random_panoptic(104, images=5)
+    samples = samples_of_segments(predicted)
+    metric = built_panoptic(truth, true, folder)
+    figures = measured_segments(metric, [samples[i] for i in images], 5)
+    return figures, metric.coverage
+
+
 def work(rank, port, folder):
     warnings.simplefilter("ignore")
     dist.init_process_group(
@@ -41,11 +53,15 @@ def work(rank, port, folder):
     torch.set_num_threads(1)
     (folder / str(rank)).mkdir()
     results = {
-        name: (boxes_of(folder / str(rank), share[rank]), maps_of(share[rank]))
+        name: evaluated(folder / str(rank), share[rank])
         for name, share in SHARES.items()
     }
     torch.save(results, folder / f"result.{rank}")
     dist.destroy_process_group()
+
+
+def evaluated(folder, images):
+    return boxes_of(folder, images), maps_of(images), segments_of(folder, images)
 
 
 def test_two_processes_evaluate_as_one(tmp_path, monkeypatch):
@@ -59,7 +75,7 @@ def test_two_processes_evaluate_as_one(tmp_path, monkeypatch):
         for rank in range(WORLD_SIZE)
     )
     for name, images in (("whole", range(5)), ("gap", (0, 1, 3, 4))):
-        alone = boxes_of(tmp_path, images), maps_of(images)
+        alone = evaluated(tmp_path, images)
         assert first[name] == alone
         assert [one[0] for one in second[name]] == [one[0] for one in alone]
         for _, coverage in first[name]:

@@ -10,6 +10,8 @@ from mmrev.leaderboard import markdown, terminal
 from mmrev.leaderboard.groups import grouped, ranks, selected
 from mmrev.leaderboard.table import differences, facts
 
+PARTIAL = {"images_evaluated": 3, "images_unreadable": 1}
+
 
 def run(ap, seed, width=1, **changes):
     """One of several trainings of a config."""
@@ -61,7 +63,7 @@ def test_what_is_not_ranked():
     records = [
         *(run(ap, seed, 1) for seed, ap in enumerate((0.500, 0.502))),
         run(0.9, 0, 2),  # one seed
-        *(run(0.9, s, 3, dataset={"images_evaluated": 3}) for s in (0, 1)),
+        *(run(0.9, s, 3, dataset=PARTIAL) for s in (0, 1)),
         *(run(0.9, s, 4, dataset={"fingerprint": "f" * 64}) for s in (0, 1)),
         published(metrics={"coco/bbox_mAP": 0.99}),
     ]
@@ -110,6 +112,16 @@ def test_tables_show_mean_spread_and_kind():
     assert "A paper, table 1" in lines[2] and "| published |" in lines[2]
 
 
+def test_tables_show_the_figures_that_papers_show():
+    names = ("bbox_mAP", "bbox_mAP_75", "segm_mAP", "boundary_mAP", "boundary_mAP_s")
+    record = measured(metrics={f"coco/{name}": 0.5 for name in names})
+    assert "| bbox_mAP 0.5, segm_mAP 0.5, boundary_mAP 0.5 |" in markdown([record])
+    names = ("PQ", "SQ", "RQ", "PQ_th", "SQ_th", "PQ_st", "person_PQ")
+    metrics = {f"coco_panoptic/{name}": 50.5 for name in names}
+    record = measured(task="panoptic segmentation", metrics=metrics)
+    assert "| PQ 50.5, PQ_th 50.5, PQ_st 50.5 |" in markdown([record])
+
+
 def test_markup_is_shown_as_it_is():
     hostile = measured(
         config={"name": "<script>alert(1)</script>[red]|x"}, protocols=["<img>"]
@@ -121,7 +133,7 @@ def test_markup_is_shown_as_it_is():
 
 
 def test_incomplete_test_is_visible():
-    record = measured(dataset={"images_evaluated": 3})
+    record = measured(dataset=PARTIAL)
     assert "3 of 4" in markdown([record])
     assert "3 of 4 images" in " ".join(text_of(terminal([record]), 120).split())
 

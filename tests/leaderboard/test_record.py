@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mmrev.leaderboard import main_metric
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import config_sha256, dataset_sha256, portable
-from mmrev.leaderboard.record import SCHEMA
+from mmrev.leaderboard.record import SCHEMA, best_value
 
 
 @pytest.mark.parametrize("record", [measured(), published()])
@@ -47,13 +47,17 @@ def test_id_is_the_hash_of_all_else():
         ({"metrics": {"coco/bbox_mAP_50": 1.5}}, r"coco/bbox_mAP_50: expected 0\.\.1"),
         ({"metrics": {"coco/segm_person_precision": -0.5}}, "or -1 for none"),
         ({"metrics": {"coco/AR@100": 2}}, r"0\.\.1"),
+        ({"metrics": {"coco/boundary_mAP": 30}}, r"boundary_mAP: expected 0\.\.1"),
+        ({"metrics": {"coco_panoptic/PQ": 100.5}}, r"PQ: expected 0\.\.100"),
+        ({"metrics": {"coco_panoptic/RQ_st": -1}}, r"RQ_st: expected 0\.\.100"),
+        ({"metrics": {"coco_panoptic/traffic light_PQ": 101}}, r"0\.\.100"),
         ({"metrics": {"mIoU": 100.5}}, r"mIoU: expected 0\.\.100"),
         ({"metrics": {"accuracy/top1": -1}}, r"0\.\.100"),
         ({"model": {"name": "n" * 201}}, "at most 200"),
         ({"model": {"name": "\x1b[2J"}}, "printable"),
         ({"model": {"name": "\u202eabc"}}, "printable"),
         ({"model": {"params": -1}}, "greater than or equal to 0"),
-        ({"dataset": {"images_evaluated": 5}}, "at most images_expected=4"),
+        ({"dataset": {"images_evaluated": 5}}, r"images_expected=4 .* got 5 \+ 0"),
         ({"training": {"curves": {"loss": {"steps": [1], "values": []}}}}, "as many"),
         (
             {"training": {"curves": {"loss": {"steps": [1] * 201, "values": []}}}},
@@ -73,6 +77,14 @@ def test_a_published_figure_needs_its_source():
         published(source=None)
     with pytest.raises(ValidationError, match="url"):
         published(source={"title": "a", "url": "javascript:alert(1)", "where": "b"})
+
+
+def test_panoptic_figures_are_percents():
+    metrics = {"coco_panoptic/SQ": 77.0, "coco_panoptic/PQ": 45.5}
+    record = measured(task="panoptic segmentation", metrics=metrics)
+    assert main_metric(record) == "coco_panoptic/PQ"
+    assert best_value("coco_panoptic/PQ") == 100
+    assert best_value("coco/boundary_mAP") == 1
 
 
 def test_nothing_to_find_is_a_metric():

@@ -18,7 +18,7 @@ from site_records import synthetic
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA
 from mmrev.leaderboard.site import build
-from mmrev.leaderboard.site.entries import reproduce
+from mmrev.leaderboard.site.entries import metric_label, reproduce
 
 HOSTILE = "</script><img src=x onerror=pwned()><script>pwned()</script>&quot;'\"`${7}"
 NONE = "\N{EN DASH}"
@@ -34,7 +34,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def records():
     published = [one for one in published_records() if one.dataset.name == "COCO"]
-    return [*synthetic(36), hostile(), *published]
+    return [*synthetic(36), hostile(), incomplete(), *published]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,14 @@ def hostile():
         metrics={HOSTILE: 12.0},
         protocols=[HOSTILE],
         hardware={"cpu": HOSTILE, "gpus": [HOSTILE]},
+    )
+
+
+def incomplete():
+    images = {"images_expected": 4, "images_evaluated": 3, "images_unreadable": 1}
+    return measured(
+        model={"name": "Part", "family": "Parts"},
+        dataset={"name": "COCO", "split": "val2017", **images},
     )
 
 
@@ -130,6 +138,24 @@ def test_several_seeds_are_one_row_with_mean_and_deviation(site, records):
     seeds = Elements(site / "record" / f"{records[0].id}.html").text
     assert f"± {statistics.stdev(metrics):.2f}" in seeds
     assert len(entries) == 12 + len(records) - 36
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("coco/bbox_mAP", "box AP"),
+        ("coco/segm_mAP_50", "mask AP50"),
+        ("coco/boundary_mAP_s", "boundary AP small"),
+        ("coco_panoptic/PQ", "PQ"),
+        ("coco_panoptic/PQ_th", "PQ things"),
+        ("coco_panoptic/RQ_st", "RQ stuff"),
+        ("mIoU", "mIoU"),
+        ("accuracy/top1", "top-1"),
+        ("coco/bbox_mAP_copypaste", "bbox_mAP_copypaste"),
+    ],
+)
+def test_metrics_have_the_names_that_readers_know(metric, label):
+    assert metric_label(metric) == label
 
 
 def json_of(page: Path, id: str):
@@ -308,19 +334,19 @@ def test_sorts_by_keyboard_with_unknown_figures_last(open_page):
     page.keyboard.press("Enter")
     head = page.locator("th", has=button)
     expect(head).to_have_attribute("aria-sort", "ascending")
-    texts = column(page, 8)
+    texts = column(page, 7)
     known = [float(text) for text in texts if text != NONE]
     assert known == sorted(known) and len(known) > 12
     assert set(texts[len(known) :]) == {NONE}
     page.keyboard.press("Enter")
     expect(head).to_have_attribute("aria-sort", "descending")
-    texts = column(page, 8)
+    texts = column(page, 7)
     assert texts[: len(known)] == [f"{one:.1f}" for one in sorted(known)[::-1]]
     assert set(texts[len(known) :]) == {NONE}
     outline = button.evaluate("element => getComputedStyle(element).outlineStyle")
     assert outline == "solid"
-    page.get_by_role("button", name="Value").click()
-    values = [float(text.split()[0]) for text in column(page, 7)]
+    page.get_by_role("button", name="Score").click()
+    values = [float(text) for text in column(page, 4)]
     assert values == sorted(values)[::-1]
     assert head.get_attribute("aria-sort") is None
     keep(page, "records")
@@ -332,21 +358,22 @@ def test_filters_table_and_plot_alike(open_page):
     expect(page.locator("#pareto .legend .traces").first).to_be_visible()
     field(page, "family").select_option("RevCol")
     field(page, "kind").select_option("measured")
-    expect(page.locator("#count")).to_have_text(f"2 of {every} records")
-    assert column(page, 3) == ["RevCol"] * 2
+    expect(page.locator("#count")).to_have_text(f"2 of {every} rows")
+    assert column(page, 6) == ["RevCol"] * 2
     expect(page.locator("#pareto .legendtext")).to_have_text(["RevCol (measured)"])
     field(page, "task").select_option("detection")
-    expect(page.locator("#count")).to_have_text(f"1 of {every} records")
+    expect(page.locator("#count")).to_have_text(f"1 of {every} rows")
     page.get_by_label("At least, millions").fill("1000000")
-    expect(page.locator("#count")).to_have_text(f"0 of {every} records")
+    expect(page.locator("#count")).to_have_text(f"0 of {every} rows")
     page.locator("button[type=reset]").click()
-    expect(page.locator("#count")).to_have_text(f"{every} records")
+    expect(page.locator("#count")).to_have_text(f"{every} rows")
     page.get_by_label("Name contains").fill("swin-v2-l")
     shown = column(page, 2)
     page.locator("button[type=reset]").click()
     field(page, "task").select_option("detection")
     # A model of masks has boxes, too.
-    assert set(column(page, 5)) == {"detection", "instance segmentation"}
+    tasks = page.locator("#records tbody tr:visible td:nth-child(5) small")
+    assert set(tasks.all_inner_texts()) == {"detection", "instance segmentation"}
     assert shown and set(shown) == {"Swin-V2-L"}
 
 
@@ -364,12 +391,14 @@ def test_a_long_table_starts_with_its_first_rows(browser, tmp_path):
 
 def test_every_row_and_every_mark_says_its_kind(open_page):
     page = open_page("index.html")
-    assert set(column(page, 4)) == {"measured", "published"}
+    assert set(column(page, 3)) == {"measured", "measured incomplete", "published"}
     field(page, "test").select_option("COCO · val2017 · box AP")
     names = page.locator("#pareto .legendtext").all_text_contents()
     assert any("(measured)" in name for name in names)
     assert any("(published)" in name for name in names)
     assert all(name.endswith(("(measured)", "(published)")) for name in names)
+    # A part of a test is no match for the whole.
+    assert not any("Parts" in name for name in names)
     # The fronts are a list, too, for the keyboard.
     links = page.locator("#fronts a")
     assert links.count() >= 6
@@ -411,7 +440,7 @@ def test_chosen_records_are_compared(open_page):
     boxes = page.locator("#records tbody input")
     boxes.nth(0).check()
     boxes.nth(5).press("Space")
-    page.get_by_role("link", name="Compare chosen (2)").click()
+    page.get_by_role("link", name="Compare ticked rows (2)").click()
     heads = page.locator("#comparison thead th")
     expect(heads).to_have_count(2)
     rows = page.locator("#comparison tbody tr")
@@ -424,7 +453,52 @@ def test_chosen_records_are_compared(open_page):
     page.get_by_role("button", name="Remove").first.click()
     expect(heads).to_have_count(1)
     field(page, "add").select_option(index=3)
+    page.get_by_role("button", name="Add").click()
     expect(heads).to_have_count(2)
+
+
+def fact(page, name: str) -> list[str]:
+    """What the columns of a comparison say of one name."""
+    head = page.get_by_role("rowheader", name=name, exact=True)
+    return page.locator("#comparison tr", has=head).locator("td").all_inner_texts()
+
+
+def test_a_row_of_several_seeds_is_compared_as_one_column(open_page, records):
+    page = open_page("index.html")
+    for record in (records[0], records[-1]):
+        name = f"Compare {record.model.name}, {record.model.head}"
+        page.get_by_role("checkbox", name=name, exact=True).last.check()
+    page.get_by_role("link", name="Compare ticked rows (2)").click()
+    heads = page.locator("#comparison thead th").all_inner_texts()
+    seeds = next(place for place, head in enumerate(heads) if "3 seeds" in head)
+    assert len(heads) == 2 and "published" in heads[1 - seeds]
+    page.get_by_label("only what differs").uncheck()
+    values = [record.metrics["coco/bbox_mAP"] for record in records[:3]]
+    mean, std = statistics.fmean(values), statistics.stdev(values)
+    assert 0.001 < std < 0.01  # two digits of it are four decimals
+    assert fact(page, "metrics.coco/bbox_mAP")[seeds] == f"{mean:.4f} ± {std:.4f}"
+    assert fact(page, "speed.latency_ms")[seeds] == str(records[0].speed.latency_ms)
+    assert fact(page, "seeds.train")[seeds] == "0\n1\n2"
+    keep(page, "compare-seeds")
+    page.set_viewport_size({"width": 390, "height": 844})
+    name = page.get_by_role("rowheader", name="seeds.train", exact=True)
+    assert name.bounding_box()["width"] > 100
+
+
+def test_the_seeds_of_a_row_are_compared_with_one_another(open_page, records):
+    page = open_page(f"record/{records[1].id}.html")
+    page.get_by_role("link", name="Compare the seeds").click()
+    heads = page.locator("#comparison thead th")
+    expect(heads).to_contain_text(["seed 0", "seed 1", "seed 2"])
+    assert fact(page, "seeds.train") == ["0", "1", "2"]
+    found = fact(page, "metrics.coco/bbox_mAP")
+    assert found == [str(one.metrics["coco/bbox_mAP"]) for one in records[:3]]
+
+
+def test_an_incomplete_test_says_so(open_page):
+    page = open_page(f"record/{incomplete().id}.html")
+    expect(page.locator("h1")).to_contain_text("incomplete")
+    expect(page.locator("main")).to_contain_text("Only 3 of 4 images were tested")
 
 
 def test_laws_are_drawn_and_refusals_told(open_page):
@@ -432,6 +506,28 @@ def test_laws_are_drawn_and_refusals_told(open_page):
     page.get_by_text("series").click()
     expect(page.locator("details table")).to_contain_text("at least 4 points")
     keep(page, "scaling")
+
+
+# By name of each law in each plot of ImageNet, colour and form of its marks.
+LOOKS = """() => [...document.querySelectorAll("[data-of^=ImageNet]")].map(
+  (plot) => Object.fromEntries(plot.data.filter(({ name }) => name).map(
+    ({ name, marker }) => [name, marker.color + marker.symbol])))"""
+
+
+def test_a_law_looks_alike_against_either_cost_and_says_its_kind(browser, tmp_path):
+    build(published_records(), tmp_path / "site")
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(90_000)
+    page.goto((tmp_path / "site/scaling.html").as_uri())
+    flops, params = page.evaluate(LOOKS)
+    shared = flops.keys() & params.keys()
+    assert len(shared) > 1 and flops.keys() != params.keys()
+    assert all(flops[name] == params[name] for name in shared)
+    assert len(set(params.values())) == len(params)
+    # A phone has no room for all of the second line.
+    for name in (*flops, *params):
+        assert name.partition("<br>")[0].endswith("(published)")
+    page.close()
 
 
 @pytest.mark.parametrize("name", [*PAGES, "record"])

@@ -15,6 +15,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
@@ -36,6 +37,7 @@ TASKS = {
         tiny_configs.write_segmentation,
         "data/ade/ADEChallengeData2016",
     ),
+    "panoptic segmentation": (tiny_configs.write_panoptic, "data/coco/"),
     "classification": (tiny_configs.write_classification, "data/imagenet"),
 }
 
@@ -44,6 +46,7 @@ TASKS = {
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     data_layouts.make_coco(root)
+    data_layouts.make_coco_panoptic(root)
     data_layouts.make_ade20k(root)
     data_layouts.make_imagenet(root)
     return root
@@ -137,6 +140,20 @@ def sample_of(task, info, index) -> dict:
             "gt_sem_seg": {"data": truth[None]},
         }
     height, width = info["height"], info["width"]
+    if task == "panoptic segmentation":
+        colours = np.asarray(Image.open(info["seg_map_path"])).astype(int)
+        true = colours @ (1, 256, 256**2)
+        ids = np.full(true.shape, 133)  # void
+        for number, one in enumerate(info["segments_info"]):
+            # As mmdet has it, with a crowd's segment among the predicted ones.
+            ids[true == one["id"]] = one["category"] + 1000 * number
+        ids[random.random(ids.shape) < 0.2] = 133
+        ids[:9, :9] = 77 + 1000 * 70  # more than 16 bits hold
+        return sample | {
+            "img_id": info["img_id"],
+            "ori_shape": (height, width),
+            "pred_panoptic_seg": {"sem_seg": torch.tensor(ids)[None]},
+        }
     boxes = [one["bbox"] for one in info["instances"]] * 2
     boxes = torch.tensor(boxes, dtype=torch.float32)
     boxes += torch.tensor(random.integers(-2, 3, boxes.shape))
@@ -166,6 +183,11 @@ def states(path: Path) -> dict[str, str]:
 def failures(path: Path, **places) -> dict[str, str]:
     checks = verify(read_record(path), path, **places)
     return {one.what: one.detail for one in checks if one.state == "altered"}
+
+
+def unchecked(path: Path) -> dict[str, str]:
+    checks = verify(read_record(path), path)
+    return {one.what: one.detail for one in checks if one.state == "not checked"}
 
 
 def flip(path: Path, position: int = -5) -> None:
@@ -221,16 +243,20 @@ def test_altered_files_are_found_and_named(tested):
 
 
 @pytest.mark.parametrize(
-    "tested", ["detection", "semantic segmentation"], indirect=True
+    ("tested", "file"),
+    [
+        ("detection", "annotations/instances_val2017.json"),
+        ("semantic segmentation", "annotations/validation/ADE_val_00000001.png"),
+        ("panoptic segmentation", "annotations/panoptic_val2017.json"),
+        ("panoptic segmentation", "annotations/panoptic_val2017/000000000001.png"),
+    ],
+    indirect=["tested"],
 )
-def test_altered_annotations_are_found_and_named(tested, tmp_path):
+def test_altered_annotations_are_found_and_named(tested, file, tmp_path):
     record = read_record(tested)
     root = tmp_path / "copied"
     shutil.copytree(record.dataset.root, root)
-    place = root / record.dataset.split
-    file = (
-        place if place.is_file() else next((root / "annotations/validation").iterdir())
-    )
+    file = root / file
     text = file.read_bytes()
     if file.suffix == ".json":
         file.write_bytes(text.replace(b'"area": ', b'"area":1', 1))
@@ -279,6 +305,57 @@ def test_both_metrics_of_coco(project, tmp_path, monkeypatch, name):
     path = make("detection", write, root, tmp_path, {"type": name})
     assert failures(path) == {}
     assert read_record(path).metrics["coco/bbox_mAP"] > 0
+
+
+def test_boundaries(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    task = "instance segmentation"
+    evaluator = {
+        "type": "mmrev.CocoMetric",
+        "metric": ["segm", "boundary"],
+        "iou_thrs": [0.1],  # so small are the images
+    }
+    write, root = TASKS[task]
+    path = make(task, write, root, tmp_path, evaluator)
+    assert failures(path) == {}
+    metrics = read_record(path).metrics
+    assert 0 < metrics["coco/boundary_mAP"] <= metrics["coco/segm_mAP"]
+
+
+@pytest.mark.parametrize("tested", ["panoptic segmentation"], indirect=True)
+def test_panoptic_figures_are_recomputed_without_panopticapi(tested):
+    assert read_record(tested).metrics["coco_panoptic/PQ"] > 0
+
+    def evaluator(**settings):
+        def change(content):
+            resolved = content["config"]["resolved"]
+            resolved["test_evaluator"] |= settings
+            content["config"]["sha256"] = config_sha256(resolved)
+
+        return change
+
+    path = rewritten(tested, evaluator(type="CocoPanopticMetric"))  # mmdet's
+    assert failures(path) == {}
+    for place in ("ann_file", "seg_prefix"):
+        path = rewritten(path, evaluator(**{place: "other"}))
+        assert f"{place} 'other' is not the data set's" in unchecked(path)["metrics"]
+        path = rewritten(path, evaluator(**{place: ""}))
+
+
+@pytest.mark.parametrize("tested", ["panoptic segmentation"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("panoptic0", lambda a: a[1:], "expected the size"),
+        ("panoptic0", lambda a: a.astype(float), "expected numbers of kind u"),
+        ("panoptic0", lambda a: a[None], "expected the shape"),
+        ("panoptic1", lambda a: a // 1000 * 1000 + 134, "a label of 0..132 or 133"),
+        ("panoptic1", lambda a: a.astype("u8") - 2**60, "133 for void, got -"),
+        ("ids", lambda a: a[::-1], "expected id"),
+    ],
+)
+def test_unsound_panoptic_maps_are_refused(tested, name, change, said):
+    refuse(tested, {name: change}, said)
 
 
 @pytest.mark.parametrize("tested", ["detection"], indirect=True)
@@ -355,13 +432,43 @@ def test_a_config_cannot_make_verification_write_or_run(tested, tmp_path):
     out = tmp_path / "written"
     path = rewritten(tested, evaluator({"outfile_prefix": str(out), "format_only": 1}))
     assert failures(path) == {} and not list(tmp_path.glob("written*"))
-    for kind in ("os.system", "DumpResults", "subprocess.Popen"):
+    for kind in ("os.system", "subprocess.Popen"):
         path = rewritten(path, evaluator({"type": kind}))
-        assert "metrics" in failures(path)
+        assert "expected a class of the OpenMMLab" in failures(path)["metrics"]
+    path = rewritten(path, evaluator({"type": "DumpResults"}))
+    assert "DumpResults cannot be recomputed" in unchecked(path)["metrics"]
     path = rewritten(path, evaluator({"type": "CocoMetric", "metric": "beauty"}))
     assert "beauty" in failures(path)["metrics"]
     path = rewritten(path, evaluator({"type": "CocoMetric", "ann_file": "other.json"}))
-    assert "is not the data set's" in failures(path)["metrics"]
+    assert "is not the data set's" in unchecked(path)["metrics"]
+
+
+def test_boxes_of_a_panoptic_model_are_stored_too(tmp_path):
+    dump = DumpPredictions(str(tmp_path / "o.npz"))
+    instances = {
+        "bboxes": torch.tensor([[0.0, 1, 2, 3]]),
+        "scores": torch.tensor([0.5]),
+        "labels": torch.tensor([7]),
+    }
+    ids = torch.tensor([[[7, 3007], [70_007, 80]]])
+    nothing = {name: rows[:0] for name, rows in instances.items()}
+    for name, found in (("a", instances), ("b", nothing)):
+        sample = {
+            "img_path": name,
+            "img_id": name,
+            "ori_shape": (2, 2),
+            "pred_instances": found,
+            "pred_panoptic_seg": {"sem_seg": ids},
+        }
+        dump.process(None, [sample])
+    dump.evaluate(2)
+    stored = dict(read_predictions(tmp_path / "o.npz"))
+    assert stored.keys() == {"a", "b"}
+    for name, sample in stored.items():
+        assert (sample["img_id"], sample["ori_shape"]) == (name, (2, 2))
+        assert sample["pred_panoptic_seg"]["sem_seg"].equal(ids)
+    assert stored["a"]["pred_instances"]["labels"].tolist() == [7]
+    assert len(stored["b"]["pred_instances"]["labels"]) == 0
 
 
 def test_repeated_images_are_stored_once(tmp_path):

@@ -114,6 +114,21 @@ def test_bad_image(refused, project, workers, damage):
     assert "000000000002.jpg" in line
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_which_none_can_be_read(refused, project, tmp_path, workers):
+    shutil.copytree(project / "data/coco", tmp_path / "coco")
+    for image in (tmp_path / "coco/val2017").iterdir():
+        image.write_bytes(b"no image")
+    options = [
+        f"test_dataloader.dataset.data_root={tmp_path / 'coco'}/",
+        f"test_dataloader.num_workers={workers}",
+        "test_evaluator.type=mmrev.CocoMetric",
+    ]
+    line = refused("test", "det.py", DET, "--cfg-options", *options)
+    assert "CocoDataset: none of its 4 images can be read; the first: " in line
+    assert "000000000001.jpg (UnidentifiedImageError). Complete" in line
+
+
 def test_folder_without_images(refused, project, tmp_path):
     data = tmp_path / "data"
     for folder in ("images/training", "annotations/training"):

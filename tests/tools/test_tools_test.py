@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmrev.engine.config import load_config
 from mmrev.leaderboard.predictions import read_predictions
 
 DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
@@ -38,6 +41,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
         "fingerprint": sha256(annotations),
         "images_expected": 4,
         "images_evaluated": 4,
+        "images_unreadable": 0,
     }
     assert record["protocols"] == ["COCO (pycocotools, 100 detections)"]
     assert record["metrics"]["coco/bbox_mAP_50"] >= 0
@@ -145,3 +149,41 @@ def test_a_real_test_verifies(run, project, tmp_path):
         result = run("leaderboard", "verify", folder, *files)
         assert result.status == 0, result.out
         assert "not checked" not in result.out and result.out.count("sound") == 6
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "broken", "evaluator"),
+    [
+        ("det.py", DET, "coco/val2017/000000000002.jpg", "CocoMetric"),
+        (
+            *("seg.py", SEG),
+            "ade/ADEChallengeData2016/annotations/validation/ADE_val_00000004.png",
+            "IoUMetric",
+        ),
+    ],
+)
+def test_an_unreadable_image_is_left_out_and_counted(
+    run, project, tmp_path, config, weights, broken, evaluator
+):
+    shutil.copytree(project / "data", tmp_path / "data")
+    (tmp_path / "data" / broken).write_bytes(b"not an image")
+    root = Path(load_config(config).test_dataloader.dataset.data_root)
+    options = [
+        f"test_dataloader.dataset.data_root={tmp_path / root}/",
+        f"test_evaluator.type=mmrev.{evaluator}",
+    ]
+    result = run(
+        *("test", config, weights, "--work-dir", tmp_path, "--out", tmp_path / "p.npz"),
+        *("--cfg-options", *options),
+    )
+    assert result.status == 0, result.err
+    assert f"left out, as it cannot be read: {tmp_path / 'data' / broken}" in result.out
+    assert "only 3 of 4 images were tested" in result.out
+    (path,) = (tmp_path / "records").glob("*.json")
+    dataset = json.loads(path.read_text())["dataset"]
+    counts = [dataset[f"images_{n}"] for n in ("expected", "evaluated", "unreadable")]
+    assert counts == [4, 3, 1]
+    assert len(dict(read_predictions(tmp_path / "p.npz"))) == 3
+    places = ("--files", (project / weights).parent, "--data-root", tmp_path / root)
+    result = run("leaderboard", "verify", tmp_path, *places)
+    assert result.status == 0 and result.out.count("sound") == 6, result.out

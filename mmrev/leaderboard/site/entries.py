@@ -1,12 +1,11 @@
 """What the pages say of a record: figures in their units, and commands."""
 
+import re
 import shlex
 from typing import Any
 
-from mmrev.analysis.scaling_law import best_value
-
 from ..groups import Group
-from ..record import MAIN_METRICS, MeasuredRecord, Record, main_metric
+from ..record import MAIN_METRICS, MeasuredRecord, Record, best_value, main_metric
 
 __all__ = [
     "amount",
@@ -18,16 +17,24 @@ __all__ = [
     "reproduce",
 ]
 
-_LABELS = {
-    "coco/bbox_mAP": "box AP",
-    "coco/segm_mAP": "mask AP",
-    "accuracy/top1": "top-1",
-}
+# COCO's average precision: of what, and at which overlap or size of object.
+_AP = re.compile(r"coco/(bbox|segm|boundary)_mAP(?:_(50|75|s|m|l))?")
+_SHAPES = {"bbox": "box", "segm": "mask", "boundary": "boundary"}
+_SIZES = {"s": " small", "m": " medium", "l": " large"}
+# Panoptic, segmentation and recognition quality.
+_QUALITY = re.compile(r"coco_panoptic/([PSR]Q)_(th|st)")
 
 
 def metric_label(metric: str) -> str:
     """What readers call a metric."""
-    return _LABELS.get(metric) or metric.rpartition("/")[2] or metric
+    if precision := _AP.fullmatch(metric):
+        shape, part = precision.groups(default="")
+        return f"{_SHAPES[shape]} AP{_SIZES.get(part, part)}"
+    if quality := _QUALITY.fullmatch(metric):
+        return f"{quality[1]} {'things' if quality[2] == 'th' else 'stuff'}"
+    if metric == "accuracy/top1":
+        return "top-1"
+    return metric.rpartition("/")[2] or metric
 
 
 def percent(metric: str, value: float | None) -> float | None:
@@ -61,9 +68,11 @@ def entry(group: Group) -> dict[str, Any]:
     """A row of the table and a point of the plots, as JSON has it.
 
     Returns:
-        ``figures`` by label, the ranking one first: mean, standard deviation (None
-        below two seeds) and number of runs, percent. ``params`` in millions, ``flops``
-        in GMACs, ``latency`` in ms, ``memory`` in MB; None where unknown.
+        ``id`` of the newest record, ``ids`` of all. ``tasks`` that it has a main figure
+        of: a model of masks has boxes, too. ``figures`` by label, the ranking one
+        first: mean, standard deviation (None below two seeds) and number of runs,
+        percent. ``params`` in millions, ``flops`` in GMACs, ``latency`` in ms,
+        ``memory`` in MB; None where unknown.
     """
     record = group.newest
     model, speed = record.model, getattr(record, "speed", None)
@@ -80,14 +89,21 @@ def entry(group: Group) -> dict[str, Any]:
     shape = model.flops_shape
     return {
         "id": record.id,
+        "ids": [one.id for one in group.records],
         "name": _name(record),
         "head": model.head,
         "family": model.family,
         "kind": record.kind,
         "task": record.task,
+        "tasks": [
+            task
+            for task, metric in MAIN_METRICS.items()
+            if task == record.task or metric in record.metrics
+        ],
         "dataset": record.dataset.name,
         "split": record.dataset.split,
         "conditions": _conditions(record),
+        "incomplete": record.incomplete,
         "figures": figures,
         "metric": metric_label(main),
         "params": _scaled(model.params, 1e6),
@@ -131,15 +147,9 @@ def _conditions(record: Record) -> str:
     """What tells records of one model apart."""
     training = record.training
     parts = [f"from {' + '.join(training.pretraining)}"] if training.pretraining else []
-    if training.epochs:
-        parts.append(f"{training.epochs} epochs")
-    elif training.iterations:
-        parts.append(f"{training.iterations} iterations")
+    parts += [training.length] if training.length else []
     if isinstance(record, MeasuredRecord):
         parts += ["TTA"] if record.config.tta else []
-        if record.dataset.images_unreadable:
-            data = record.dataset
-            parts.append(f"{data.images_evaluated} of {data.images_expected} images")
     else:
         parts += record.protocols
     return "; ".join(parts)

@@ -20,14 +20,13 @@ from mmrev.analysis.scaling_law import (
     LEAST_COSTS,
     LEAST_POINTS,
     Series,
-    best_value,
     collect,
     describe,
     fit_law,
 )
 
 from ..groups import Group, grouped
-from ..record import MAIN_METRICS, Record
+from ..record import MAIN_METRICS, Record, best_value
 from ..table import facts
 from .entries import (
     amount,
@@ -110,6 +109,7 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
     of = {record.id: group for group in groups for record in group.records}
     entries = sorted(map(entry, groups), key=_order)
     said = [facts(record) for record in records]
+    compared = _interned(records, said) | _columns(records, entries)
     families = sorted({record.model.family for record in records})
     common = {
         "version": mmrev.__version__,
@@ -118,7 +118,7 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
     }
     texts = {
         "index.html": _page("index.html", common, entries=entries),
-        "compare.html": _page("compare.html", common, records=_interned(records, said)),
+        "compare.html": _page("compare.html", common, facts=compared),
         "scaling.html": _page("scaling.html", common, **_laws(groups)),
         "methodology.html": _page("methodology.html", common),
         "records.csv": _csv(said),
@@ -172,14 +172,27 @@ def _details(record: Record, group: Group) -> dict[str, Any]:
     }
 
 
+def _columns(
+    records: Sequence[Record], entries: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What heads a record's column, by its id, and the ids that a row adds."""
+    heads = ("name", "head", "kind", "dataset", "split", "conditions", "incomplete")
+    about = {}
+    for record in records:
+        row = entry(Group((record,)))
+        seed = record.seeds.train if record.kind == "measured" else None
+        about[record.id] = {name: row[name] for name in heads} | {"seed": seed}
+    return {"about": about, "choices": [one["ids"] for one in entries]}
+
+
 def _interned(
     records: Sequence[Record], said: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
     """What the records say; each text stands once, since configs repeat them.
 
     Returns:
-        ``texts``; by record id a flat list ``rows``: index of a name, index of its
-        value, and so on; and ``titles`` by record id.
+        ``texts``; and by record id a flat list ``rows``: index of a name, index of its
+        value, and so on.
     """
     places: dict[str, int] = {}
     rows = {}
@@ -191,17 +204,12 @@ def _interned(
             if not name.startswith(("id", "schema_version", "training.curves"))
             for text in (name, value)
         ]
-    titles = {
-        record.id: f"{record.model.name}, {record.model.head} ({record.kind}, "
-        f"{record.dataset.name}, {record.id[:8]})"
-        for record in records
-    }
-    return {"texts": list(places), "rows": rows, "titles": titles}
+    return {"texts": list(places), "rows": rows}
 
 
 def _importance(name: str) -> int:
     """Place of a fact's part among the others; what a config says is long."""
-    order = ("kind", "task", "model", "dataset", "metrics", "speed", "training")
+    order = ("metrics", "speed", "kind", "task", "model", "dataset", "training")
     part = name.partition(".")[0]
     if name.startswith("config.resolved"):
         return len(order) + 1

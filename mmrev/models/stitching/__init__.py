@@ -5,7 +5,7 @@ from mmrev.models.stitching.fit import fit_stitches
 from mmrev.models.stitching.refine import refine_stitches
 from mmrev.models.stitching.routes import Crossing, Route, enumerate_routes
 from mmrev.models.stitching.stitch import Stitch
-from mmrev.models.stitching.stitched_backbone import StitchedBackbone
+from mmrev.models.stitching.stitched_backbone import StitchedBackbone, find_stitched
 
 __all__ = [
     "Anchor",
@@ -16,6 +16,7 @@ __all__ = [
     "Tokens",
     "anchor_of",
     "enumerate_routes",
+    "find_stitched",
     "fit_stitches",
     "refine_stitches",
     "register_anchor",

@@ -379,3 +379,18 @@ def _plain(value):
     if isinstance(value, Sequence):
         return [_plain(item) for item in value]
     return value
+
+
+def find_stitched(model: nn.Module) -> StitchedBackbone:
+    """The stitched backbone of a model.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, StitchedBackbone):
+            return module
+    raise ValueError(
+        f"Expected a model with a mmrev.StitchedBackbone, got {type(model).__name__} "
+        "without. Set model.backbone.type."
+    )

@@ -12,7 +12,8 @@ const drawPareto = (() => {
 
   function points() {
     const found = [];
-    for (const entry of shown) {
+    // A part of a test is no match for the whole.
+    for (const entry of shown.filter(({ incomplete }) => !incomplete)) {
       for (const [label, figure] of Object.entries(entry.figures)) {
         const x = entry[cost.value];
         if (testOf(entry, label) === test.value && figure.mean !== null && x > 0) {
@@ -80,7 +81,7 @@ const drawPareto = (() => {
       });
       list.append(line);
     }
-    if (!traces.length) list.append(make("li", "No record shown here has this cost."));
+    if (!traces.length) list.append(make("li", "No row shown here has this cost."));
     const xs = [...groups.values()].flat().map(({ x }) => x);
     return {
       traces,

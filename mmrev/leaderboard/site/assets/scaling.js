@@ -9,12 +9,14 @@
     return `rgba(${r}, ${g}, ${b}, 0.15)`;
   }
 
-  // Coloured by place, since a family may have several laws.
+  const keyOf = ({ family, kind, setting }) => [family, kind, setting].join("\n");
+
   function traces(law, place) {
     const { colour, symbol, dash } = style(place, law.kind);
-    const name = plain(shorter(`${law.family}: ${law.setting}`, 50)) + ` (${law.kind})`;
+    const name = `${plain(shorter(law.family))} (${law.kind})`
+      + (narrow.matches ? "<br>" : ": ") + plain(shorter(law.setting, 50));
     const { x, y, low, high } = law.line;
-    const group = law.family + law.kind + law.setting;
+    const group = keyOf(law);
     const quiet = { mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: group };
     return [
       { ...quiet, x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()],
@@ -30,8 +32,10 @@
   for (const element of document.querySelectorAll("[data-unit]")) {
     const board = boards.find(({ title }) => title === element.dataset.of);
     const laws = board.plots[element.dataset.unit];
+    // A family may have several laws, and a law looks alike against either cost.
+    const keys = [...new Set(Object.values(board.plots).flat().map(keyOf))].sort();
     plot(element, () => ({
-      traces: laws.flatMap(traces),
+      traces: laws.flatMap((law) => traces(law, keys.indexOf(keyOf(law)))),
       xaxis: logAxis(element.dataset.unit, laws.flatMap(({ x }) => x)),
       yaxis: logAxis(board.error, laws.flatMap(({ y }) => y)),
     }));

@@ -41,13 +41,12 @@
   }
 
   function passes(entry) {
-    for (const key of ["task", "dataset", "family", "kind"]) {
+    const { task, least, most } = filters;
+    if (task.value && !entry.tasks.includes(task.value)) return false;
+    for (const key of ["dataset", "family", "kind"]) {
       const wanted = filters[key].value;
-      // A model of masks has boxes, too.
-      const boxes = key === "task" && wanted === "detection" && "box AP" in entry.figures;
-      if (wanted && entry[key] !== wanted && !boxes) return false;
+      if (wanted && entry[key] !== wanted) return false;
     }
-    const { least, most } = filters;
     if (least.value && !(entry.params !== null && entry.params >= +least.value)) return false;
     if (most.value && !(entry.params !== null && entry.params <= +most.value)) return false;
     const said = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
@@ -67,15 +66,15 @@
     passed = new Set(rows.filter((row, place) => passes(entries[place])));
     reveal();
     document.getElementById("count").textContent = shown.length === entries.length
-      ? `${shown.length} records` : `${shown.length} of ${entries.length} records`;
+      ? `${shown.length} rows` : `${shown.length} of ${entries.length} rows`;
     drawPareto(shown);
   }
 
   function choose() {
-    const ids = [...body.querySelectorAll("input:checked")].map((box) => box.value);
+    const rows = [...body.querySelectorAll("input:checked")].map((box) => box.value);
     const link = document.getElementById("compare");
-    link.href = "compare.html" + (ids.length ? "#" + ids.join(",") : "");
-    link.textContent = ids.length ? `Compare chosen (${ids.length})` : "Compare chosen";
+    link.href = "compare.html" + (rows.length ? "#" + rows.join(",") : "");
+    link.textContent = "Compare ticked rows" + (rows.length ? ` (${rows.length})` : "");
   }
 
   for (const button of heads) button.addEventListener("click", () => onHead(button));
