@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import BaseMetric
-from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
 from rich.console import Console
 from rich.table import Table
 
 from mmrev.analysis.speed import paired_times
-from mmrev.evaluation.coco_metric import CocoMetric
-from mmrev.evaluation.iou_metric import IoUMetric
+
+with contextlib.redirect_stdout(io.StringIO()):  # mmdet says what it does without
+    from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
+    from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
+
+    from mmrev.evaluation.coco_metric import CocoMetric
+    from mmrev.evaluation.iou_metric import IoUMetric
 
 _HEIGHT, _WIDTH = 480, 640
 _OBJECTS = 7  # annotations an image, as in COCO

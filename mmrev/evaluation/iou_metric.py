@@ -83,36 +83,40 @@ class IoUMetric(CoveredMetric, MMSegIoUMetric):
         Raises:
             ValueError: shapes differ, or a label is no class.
         """
-        _refuse_unless(
-            pred_label.shape == label.shape,
-            "expected prediction and truth of one size, got "
-            f"{tuple(pred_label.shape)} and {tuple(label.shape)}.",
-        )
-        pred_label, label = pred_label.long(), label.long()
-        ignored, last = label == ignore_index, num_classes - 1
-        for name, labels in (
-            (f"predicted labels of 0..{last}", pred_label),
-            (
-                f"true labels of 0..{last} or {ignore_index}",
-                label.masked_fill(ignored, 0),
-            ),
-        ):
-            least, greatest = (int(end) for end in labels.aminmax())
-            _refuse_unless(
-                least >= 0 and greatest <= last,
-                f"expected {name}, got {least if least < 0 else greatest}.",
+        if pred_label.shape != label.shape:
+            raise ValueError(
+                "expected prediction and truth of one size, got "
+                f"{tuple(pred_label.shape)} and {tuple(label.shape)}."
             )
-        # What does not count gets a row of its own: cheaper than to leave it out.
-        label = label.masked_fill(ignored, num_classes)
-        pairs = torch.bincount(
-            (label * num_classes + pred_label).flatten(),
-            minlength=(num_classes + 1) * num_classes,
-        )
-        pairs = pairs.view(num_classes + 1, num_classes)[:-1].cpu()
+        pred_label, label = pred_label.long(), label.long()
+        ignored = label == ignore_index
+        # What does not count gets a row of its own: cheaper than to leave it out. And a
+        # sum is cheaper than masked_fill, which goes from pixel to pixel.
+        row = torch.add(label, ignored, alpha=num_classes - ignore_index)
+        if not _within(pred_label, num_classes - 1):
+            raise _outside("predicted labels of 0..{}", pred_label, num_classes - 1)
+        sound = _within(row, num_classes)
+        if sound:
+            pairs = torch.bincount(
+                row.mul_(num_classes).add_(pred_label).flatten(),
+                minlength=(num_classes + 1) * num_classes,
+            ).view(num_classes + 1, num_classes)
+            # A label may be the row's number, too.
+            sound = pairs[-1].sum() == ignored.count_nonzero()
+        if not sound:
+            expected = f"true labels of 0..{{}} or {ignore_index}"
+            raise _outside(expected, label[~ignored], num_classes - 1)
+        pairs = pairs[:-1].cpu()
         intersection, predicted, true = pairs.diagonal(), pairs.sum(0), pairs.sum(1)
         return intersection, predicted + true - intersection, predicted, true
 
 
-def _refuse_unless(sound: bool, message: str) -> None:
-    if not sound:
-        raise ValueError(message)
+def _within(labels: torch.Tensor, last: int) -> bool:
+    least, greatest = labels.aminmax()
+    return bool(least >= 0 and greatest <= last)
+
+
+def _outside(expected: str, labels: torch.Tensor, last: int) -> ValueError:
+    least, greatest = (int(end) for end in labels.aminmax())
+    found = least if least < 0 else greatest
+    return ValueError(f"expected {expected.format(last)}, got {found}.")
