@@ -145,7 +145,7 @@ def shrink(cfg: Config) -> Config:
     model.backbone.init_cfg = None
     channels = _channels(model.backbone)
     kept = [channels[i] for i in model.backbone.get("out_indices", range(4))]
-    for part in ("neck", "decode_head"):
+    for part in ("neck", "decode_head", "panoptic_head"):
         if "in_channels" in (model.get(part) or {}):
             single = isinstance(model[part].in_channels, int)
             model[part].in_channels = kept[-1] if single else kept
@@ -154,8 +154,9 @@ def shrink(cfg: Config) -> Config:
     if model.type == "ImageClassifier":
         doubles = (model.get("neck") or {}).get("type") == "mmrev.NFNetPooling"
         model.head.in_channels = kept[-1] * (2 if doubles else 1)
-    if "num_points" in model.get("decode_head", {}).get("train_cfg", {}):
-        model.decode_head.train_cfg.num_points = 64
+    for owner in (model, model.get("decode_head", {})):  # mmdet's and mmseg's place
+        if "num_points" in (owner.get("train_cfg") or {}):
+            owner.train_cfg.num_points = 64
     return cfg
 
 

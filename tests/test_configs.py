@@ -212,7 +212,8 @@ def test_builds_at_full_size(path, tmp_path):
     by_epoch = loop.pop("by_epoch", False)  # mmpretrain's short form
     name = loop.pop("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop")
     inspect.signature(LOOPS.get(name)).bind(None, None, **loop)
-    for scheduler in cfg.param_scheduler:
+    schedulers = cfg.param_scheduler  # one, or a list
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
         scheduler.pop("convert_to_iter_based", None)  # wants the epoch's length
         PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
     visualizer = dict(cfg.visualizer, name=path.stem, save_dir=str(tmp_path))

@@ -116,7 +116,9 @@ def test_dino_has_scales_and_schedule_of_its_name(path):
     assert model.bbox_head.num_classes == (365 if "16xb1-12e_obj" in path.stem else 80)
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("*_mask2former*"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", CONFIGS.glob("*_mask2former*ade20k*"), ids=lambda p: p.stem
+)
 def test_mask2former_has_the_crop_of_its_name(path):
     cfg = Config.fromfile(path)
     crop = int(path.stem.rpartition("x")[2])
@@ -126,9 +128,25 @@ def test_mask2former_has_the_crop_of_its_name(path):
     (step,) = [t for t in pipeline if t.type == "RandomCrop"]
     assert step.crop_size == (crop, crop)
     assert (crop == 512) == ("in22k" not in path.stem and "-h_" not in path.stem)
-    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+
+
+@pytest.mark.parametrize("path", CONFIGS.glob("*_mask2former*"), ids=lambda p: p.stem)
+def test_mask2former_learns_as_its_base(path):
+    wrapper = Config.fromfile(path).optim_wrapper
+    assert (wrapper.optimizer.lr, wrapper.optimizer.weight_decay) == (1e-4, 0.05)
+    keys = wrapper.paramwise_cfg.custom_keys
     assert set(keys) == {"backbone", "query_embed", "query_feat", "level_embed"}
     assert keys.backbone == dict(lr_mult=0.1)
+
+
+@pytest.mark.parametrize("path", CONFIGS.glob("*_coco.py"), ids=lambda p: p.stem)
+def test_coco_is_tested_as_coco_does(path):
+    cfg = Config.fromfile(path)
+    evaluator = cfg.test_evaluator
+    assert evaluator.type == "mmrev.CocoMetric"
+    assert "proposal_nums" not in evaluator
+    masks = cfg.model.type in ("CascadeRCNN", "Mask2Former")
+    assert evaluator.metric == (["bbox", "segm"] if masks else "bbox")
 
 
 def test_second_stage_takes_every_weight_of_the_first():

@@ -2,21 +2,14 @@
 
 _base_ = [
     "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py",
+    "../mask2former.py",
     "../default_runtime.py",
 ]
 
-without_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(
     constructor="mmrev.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
-        _delete_=True,
-        decay_rate=1.0,
-        custom_keys=dict(
-            backbone=dict(lr_mult=0.1),
-            query_embed=without_decay,
-            query_feat=without_decay,
-            level_embed=without_decay,
-        ),
+        _delete_=True, decay_rate=1.0, custom_keys=_base_.mask2former_keys
     ),
 )
 default_hooks = dict(checkpoint=dict(**_base_.checkpointing))
