@@ -1,4 +1,4 @@
-"""Mask2Former, 50 epochs of COCO at batch 16, large jitter (base: R50, 42.9 mask AP)."""
+"""Mask2Former, 50 epochs of COCO at batch 16, jittered (base: R50, 42.9 mask AP)."""
 
 _base_ = [
     "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py",
