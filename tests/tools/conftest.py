@@ -62,6 +62,7 @@ def project(tmp_path_factory) -> Path:
         for config in ("det.py", "seg.py"):
             forget_earlier_runs()
             main_of("train")([config])
+    forget_earlier_runs()  # its default scope is none of other tests' business
     return root
 
 
@@ -74,6 +75,7 @@ def train(project) -> Callable[..., None]:
             patch.chdir(project)
             forget_earlier_runs()
             main_of("train")([str(argument) for argument in argv])
+        forget_earlier_runs()
 
     return call
 
