@@ -117,7 +117,8 @@ def _check_data(
         except OSError:
             continue
         except ValueError as error:
-            wrong = wrong or Check(name, "altered", f"{root}: {error}")
+            place = Path(root, record.dataset.split)
+            wrong = wrong or Check(name, "altered", f"{place}: {error}")
             continue
         if found == record.dataset.fingerprint:
             return Check(name, "sound"), dataset

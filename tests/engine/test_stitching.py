@@ -236,26 +236,35 @@ def images(rank):
     return torch.randn(STEPS, 1, 3, 64, 64, generator=generator)
 
 
-def work(rank, port, same, path):
+def work(rank, port, path):
     dist.init_process_group(
         "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
     )
     torch.set_num_threads(1)
-    model = DistributedDataParallel(Model())
-    run = Training(StitchSamplerHook(same_on_all_ranks=same), model)
-    stitches = [run.step(image) for image in images(rank)]
-    torch.save((stitches, model.module.state_dict()), f"{path}.{rank}")
+    results = {}
+    for same in (True, False):
+        model = DistributedDataParallel(Model())
+        run = Training(StitchSamplerHook(same_on_all_ranks=same), model)
+        stitches = [run.step(image) for image in images(rank)]
+        results[same] = stitches, model.module.state_dict()
+    torch.save(results, f"{path}.{rank}")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_two_processes_train_as_one(tmp_path, same):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Stitches and weights of each process, on the same stitches and on own ones."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    path = tmp_path / "result"
-    mp.spawn(work, (port, same, path), WORLD_SIZE)
-    results = [torch.load(f"{path}.{rank}") for rank in range(WORLD_SIZE)]
+    path = tmp_path_factory.mktemp("trained") / "result"
+    mp.spawn(work, (port, path), WORLD_SIZE)
+    return [torch.load(f"{path}.{rank}") for rank in range(WORLD_SIZE)]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_processes_train_as_one(trained, same):
+    results = [result[same] for result in trained]
     assert (results[0][0] == results[1][0]) == same
     for name, value in results[0][1].items():
         assert torch.equal(value, results[1][1][name]), name

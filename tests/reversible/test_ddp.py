@@ -13,9 +13,16 @@ from toy_columns import toy_columns
 from mmrev.reversible import ColumnEngine
 
 WORLD_SIZE = 2
+# Memory mode, anchors, and how many of the three outputs a loss uses. Starting two
+# processes costs more than all of them.
+CASES = [
+    (memory, every, num_used)
+    for memory, every in (("recompute", "auto"), ("reverse", 2))
+    for num_used in (3, 1)
+]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -41,31 +48,39 @@ def batch(rank):
     return torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=generator)
 
 
-def work(rank, port, memory, anchor_every, num_used, path):
+def work(rank, port, path):
     dist.init_process_group(
         "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
     )
     torch.set_num_threads(1)
-    model = DistributedDataParallel(
-        Net(memory, anchor_every, num_used), find_unused_parameters=num_used < 3
-    )
-    for accumulate in (True, False):
-        with model.no_sync() if accumulate else torch.enable_grad():
-            model(batch(rank)).backward()
+    grads = {}
+    for memory, every, num_used in CASES:
+        model = DistributedDataParallel(
+            Net(memory, every, num_used), find_unused_parameters=num_used < 3
+        )
+        for accumulate in (True, False):
+            with model.no_sync() if accumulate else torch.enable_grad():
+                model(batch(rank)).backward()
+        grads[memory, every, num_used] = [p.grad for p in model.parameters()]
     if rank == 0:
-        torch.save([p.grad for p in model.parameters()], path)
+        torch.save(grads, path)
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("num_used", [3, 1])
-@pytest.mark.parametrize(("memory", "every"), [("recompute", "auto"), ("reverse", 2)])
-def test_gradients_are_averaged(memory, every, num_used, tmp_path, free_port):
-    path = tmp_path / "grads.pt"
-    mp.spawn(work, (free_port, memory, every, num_used, str(path)), nprocs=WORLD_SIZE)
-    net = Net("store", "auto", num_used)
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, free_port):
+    """The gradients of each case after two processes."""
+    path = str(tmp_path_factory.mktemp("ddp") / "grads.pt")
+    mp.spawn(work, (free_port, path), nprocs=WORLD_SIZE)
+    return torch.load(path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_averaged(case, averaged):
+    net = Net("store", "auto", case[2])
     for rank in range(WORLD_SIZE):
         (2 * net(batch(rank)) / WORLD_SIZE).backward()
-    for grad, parameter in zip(torch.load(path), net.parameters(), strict=True):
+    for grad, parameter in zip(averaged[case], net.parameters(), strict=True):
         if parameter.grad is not None:
             assert_close(grad, parameter.grad)
         else:
