@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from .errors import UserError, nearest
 
-__all__ = ["OverrideAction", "check_data", "components", "load_config"]
+__all__ = ["OverrideAction", "check_data", "components", "evaluators", "load_config"]
 
 _SCOPES = {
     "mmdet": "onedl-mmdetection",
@@ -183,6 +183,12 @@ def components(node: Any, cls: type) -> Iterator[ConfigDict]:
             yield from components(value, cls)
 
 
+def evaluators(cfg: Config, split: str) -> list[ConfigDict]:
+    """The metrics of a split: a config states none, one, or a list."""
+    stated = cfg.get(f"{split}_evaluator") or []
+    return stated if isinstance(stated, list) else [stated]
+
+
 def check_data(cfg: Config, *splits: str) -> None:
     """Look for the folders and annotation files of the splits that will be read.
 
@@ -207,8 +213,7 @@ def check_data(cfg: Config, *splits: str) -> None:
                 _check_dataset(where, dataset)
         if own:
             continue
-        evaluators = cfg.get(f"{split}_evaluator") or []
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for evaluator in evaluators(cfg, split):
             if path := evaluator.get("ann_file"):
                 _require(f"{split}_evaluator.ann_file", path)
 

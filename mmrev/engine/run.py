@@ -19,7 +19,7 @@ from .checkpoint import (
     read_resumable,
     use_safe_loading,
 )
-from .config import OverrideAction, check_data, load_config
+from .config import OverrideAction, check_data, evaluators, load_config
 from .console import ConsoleRunner, quiet, say
 from .errors import UserError, nearest
 from .record import RecordHook
@@ -250,18 +250,13 @@ def _survive_unreadable(cfg: Config, split: str) -> None:
     Other metrics would take what `ReadableDataset` gives in their place for theirs.
     """
     loader = cfg[f"{split}_dataloader"]
-    if all(map(_counts_each_image_once, _evaluators(cfg, split))):
+    if all(map(_counts_each_image_once, evaluators(cfg, split))):
         loader.dataset = {"type": "mmrev.ReadableDataset", "dataset": loader.dataset}
 
 
 def _counts_each_image_once(metric: ConfigDict) -> bool:
     kind = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
     return getattr(kind, "counts_each_image_once", False)
-
-
-def _evaluators(cfg: Config, split: str) -> list[ConfigDict]:
-    stated = cfg.get(f"{split}_evaluator") or []
-    return stated if isinstance(stated, list) else [stated]
 
 
 def _dump_predictions(cfg: Config, path: str) -> None:
@@ -272,7 +267,7 @@ def _dump_predictions(cfg: Config, path: str) -> None:
         "out_file_path": path,
         "data_root": _test_dataset(cfg).get("data_root") or "",
     }
-    cfg.test_evaluator = [*_evaluators(cfg, "test"), dump]
+    cfg.test_evaluator = [*evaluators(cfg, "test"), dump]
 
 
 def _test_dataset(cfg: Config) -> ConfigDict:

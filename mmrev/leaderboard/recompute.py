@@ -186,7 +186,8 @@ def _metrics(record: MeasuredRecord, dataset: Any) -> list[Any]:
         if name == "CocoMetric":
             kept |= _places(settings, ann_file=dataset.ann_file)
         if name == "CocoPanopticMetric":
-            # mmdet's, of the same figures, needs what PyPI does not have.
+            # mmdet's needs what PyPI does not have; its figures are the same unless a
+            # stuff class has label 0, which it takes for void.
             kind, maps = f"mmrev.{name}", dataset.data_prefix["seg"]
             kept |= _places(settings, ann_file=dataset.ann_file, seg_prefix=maps)
         metrics.append(METRICS.build({"type": kind, **kept}))
