@@ -64,7 +64,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mmrev", "mmrev.*"]),
     package_data={
-        "mmrev.analysis": ["*.html"],
+        "mmrev.browse": ["*.html"],
         "mmrev.leaderboard.published": ["*.json"],
         "mmrev.leaderboard.site": ["templates/*.html", "assets/*"],
     },

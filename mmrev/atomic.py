@@ -1,4 +1,11 @@
-"""A file is either whole or not there."""
+"""A file is either whole or not there.
+
+mmengine writes a checkpoint with ``open(path, "wb")``: a full disk or a killed run
+leaves half a file under the final name. Here what is written goes beside the target,
+to the disk, and is renamed, so that a reader only ever sees the old file or the whole
+new one. `AtomicBackend` is an mmengine storage backend called ``atomic``, through which
+``mmrev.AtomicCheckpointHook`` stores checkpoints.
+"""
 
 import contextlib
 import os
@@ -7,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_bytes"]
+from mmengine.fileio import LocalBackend, register_backend
+
+__all__ = ["AtomicBackend", "replacing", "use_atomic_files", "write_bytes"]
 
 
 @contextmanager
@@ -53,6 +62,27 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path``, all of it or nothing; raises as `replacing`."""
     with replacing(path) as file:
         file.write_bytes(content)
+
+
+@register_backend("atomic", force=True)
+class AtomicBackend(LocalBackend):
+    """Local files, written atomically; reads are those of mmengine."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes; see `write_bytes`."""
+        write_bytes(filepath, bytes(obj))
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        """Write text; see `write_bytes`."""
+        write_bytes(filepath, obj.encode(encoding))
+
+
+def use_atomic_files() -> None:
+    """Make ``atomic`` the backend of every local path that names no other.
+
+    Reaches what takes no ``backend_args``: dumped predictions, published models.
+    """
+    register_backend("local", AtomicBackend, force=True, prefixes="")
 
 
 def _umask() -> int:

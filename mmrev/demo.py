@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from mmrev.engine.errors import UserError, nearest
-from mmrev.engine.storage import write_bytes
+from mmrev.atomic import write_bytes
+from mmrev.errors import UserError, nearest
 from mmrev.leaderboard.record import Record
 from mmrev.leaderboard.store import load_records
 

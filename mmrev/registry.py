@@ -15,7 +15,6 @@ __all__ = [
     "MODELS",
     "OPTIM_WRAPPERS",
     "OPTIM_WRAPPER_CONSTRUCTORS",
-    "TRANSFORMS",
 ]
 
 
@@ -30,7 +29,6 @@ def _child(name: str, *locations: str) -> root.Registry:
 
 MODELS = _child("MODELS", "mmrev.models")
 DATASETS = _child("DATASETS", "mmrev.datasets")
-TRANSFORMS = _child("TRANSFORMS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")
 LOOPS = _child("LOOPS", "mmrev.engine")

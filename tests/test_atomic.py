@@ -4,9 +4,12 @@ import errno
 import os
 import stat
 
+import mmengine
 import pytest
+from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 
 from mmrev import atomic
+from mmrev.atomic import AtomicBackend, use_atomic_files
 
 
 def test_replaces_the_whole_content(tmp_path):
@@ -51,3 +54,27 @@ def test_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         atomic.write_bytes(tmp_path / "file", b"new")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def restored():
+    yield
+    register_backend("local", LocalBackend, force=True, prefixes="")
+
+
+def test_backend_is_chosen_by_name(tmp_path):
+    backend = get_file_backend(backend_args={"backend": "atomic"})
+    assert isinstance(backend, AtomicBackend)
+    backend.put(b"bytes", str(tmp_path / "a"))
+    backend.put_text("text", str(tmp_path / "b"))
+    assert backend.get(str(tmp_path / "a")) == b"bytes"
+    assert backend.get_text(str(tmp_path / "b")) == "text"
+
+
+def test_default_for_local_paths_on_demand(tmp_path, restored):
+    path = str(tmp_path / "x.pkl")
+    assert not isinstance(get_file_backend(path, enable_singleton=False), AtomicBackend)
+    use_atomic_files()
+    assert isinstance(get_file_backend(path, enable_singleton=False), AtomicBackend)
+    mmengine.dump([1], path)
+    assert mmengine.load(path) == [1]

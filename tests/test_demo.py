@@ -22,7 +22,7 @@ from mmrev.demo import (
     settings_sha256,
     work_dir_of,
 )
-from mmrev.engine.errors import UserError
+from mmrev.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 LEAST_AP50 = 0.45

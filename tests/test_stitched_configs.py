@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
-from mmrev.analysis.stitches import stitch_costs
 from mmrev.models.stitching import StitchedBackbone
+from mmrev.operating_points.costs import stitch_costs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 README = CONFIGS / "stitched/README.md"

@@ -2,9 +2,9 @@
 
 from argparse import ArgumentParser
 
-from mmrev.analysis.browse import browse
-from mmrev.engine.config import OverrideAction
-from mmrev.engine.errors import one_line_errors
+from mmrev.browse.browse import browse
+from mmrev.errors import one_line_errors
+from mmrev.runs.config import OverrideAction
 
 
 @one_line_errors

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 
 from mmrev.demo import run_demo
-from mmrev.engine.errors import one_line_errors
+from mmrev.errors import one_line_errors
 
 
 @one_line_errors

@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.engine.deploy import deploy
-from mmrev.engine.errors import one_line_errors
+from mmrev.errors import one_line_errors
+from mmrev.runs.deploy import deploy
 
 
 @one_line_errors

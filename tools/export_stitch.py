@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser
 
-from mmrev.engine.errors import one_line_errors
-from mmrev.engine.stitch_export import export_stitch
+from mmrev.errors import one_line_errors
+from mmrev.operating_points.export import export_stitch
 
 
 @one_line_errors

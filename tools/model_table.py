@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.analysis.model_table import model_table
-from mmrev.analysis.published import ROWS
+from mmrev.studies.model_table import model_table
+from mmrev.studies.published import ROWS
 
 
 def main(argv: list[str] | None = None) -> None:

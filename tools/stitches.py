@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.analysis.stitch_list import list_stitches
-from mmrev.engine.errors import one_line_errors
+from mmrev.errors import one_line_errors
+from mmrev.operating_points.table import list_stitches
 
 
 @one_line_errors

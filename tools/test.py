@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser
 
-from mmrev.engine.errors import one_line_errors
-from mmrev.engine.run import add_common_arguments, test
+from mmrev.errors import one_line_errors
+from mmrev.runs.run import add_common_arguments, test
 
 
 @one_line_errors

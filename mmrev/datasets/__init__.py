@@ -3,7 +3,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-from . import readable  # noqa: F401  registers it
+from mmrev.datasets import readable  # noqa: F401  registers it
 
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (

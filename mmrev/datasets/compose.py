@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .sources import Digits, Photograph
+from mmrev.datasets.sources import Digits, Photograph
 
 _OUTLINE = 0.15  # width, of the digit's longer side
 _MAX_ROTATION = 15.0  # degrees

@@ -5,11 +5,10 @@ from typing import ClassVar
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
+from mmrev.datasets.compose import compose_crop
+from mmrev.datasets.scenes import SceneSettings, scene_rng
+from mmrev.datasets.sources import CLASSES, load_digits, load_photographs
 from mmrev.registry import DATASETS
-
-from .compose import compose_crop
-from .scenes import SceneSettings, scene_rng
-from .sources import CLASSES, load_digits, load_photographs
 
 
 @DATASETS.register_module()

@@ -23,8 +23,14 @@ import numpy as np
 from filelock import FileLock
 from pycocotools import mask as rle
 
-from .compose import SceneObject, bounding_box, compose_scene
-from .sources import CLASSES, PHOTOGRAPHS, SPLITS, load_digits, load_photographs
+from mmrev.datasets.compose import SceneObject, bounding_box, compose_scene
+from mmrev.datasets.sources import (
+    CLASSES,
+    PHOTOGRAPHS,
+    SPLITS,
+    load_digits,
+    load_photographs,
+)
 
 # Part of the settings: raised when compose.py draws the same settings differently.
 _VERSION = 1

@@ -4,10 +4,9 @@ from typing import ClassVar
 
 from mmseg.datasets import BaseSegDataset
 
+from mmrev.datasets.scenes import SceneSettings, ensure_scenes
+from mmrev.datasets.sources import CLASSES, PALETTE
 from mmrev.registry import DATASETS
-
-from .scenes import SceneSettings, ensure_scenes
-from .sources import CLASSES, PALETTE
 
 
 @DATASETS.register_module()

@@ -3,6 +3,8 @@
 from importlib import import_module
 from importlib.util import find_spec
 
+from mmrev.evaluation import predictions  # noqa: F401  registers its metric
+
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (
     ("mmdet", "coco_metric"),

@@ -17,7 +17,7 @@ import numpy as np
 from faster_coco_eval import COCOeval_faster
 from pycocotools import mask as rle
 
-from .coco import BOUNDARY_DILATION
+from mmrev.evaluation.coco import BOUNDARY_DILATION
 
 __all__ = ["COCOeval", "boundary"]
 

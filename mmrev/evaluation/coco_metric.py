@@ -19,9 +19,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
-from mmrev.registry import METRICS
-
-from .coco import (
+from mmrev.evaluation.coco import (
     BOUNDARY_DILATION,
     BOUNDARY_ENGINE,
     ENGINES,
@@ -35,7 +33,8 @@ from .coco import (
     engine_name,
     evaluate,
 )
-from .coverage import CoveredMetric, shortened
+from mmrev.evaluation.coverage import CoveredMetric, shortened
+from mmrev.registry import METRICS
 
 
 class _ImageResult(NamedTuple):

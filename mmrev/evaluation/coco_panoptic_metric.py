@@ -14,11 +14,10 @@ from mmengine.logging import MMLogger
 from pycocotools import mask as rle
 from terminaltables import AsciiTable
 
+from mmrev.evaluation.coco import engine_name
+from mmrev.evaluation.coverage import CoveredMetric, shortened
+from mmrev.evaluation.panoptic import Segment, panoptic_quality, read_truth
 from mmrev.registry import METRICS
-
-from .coco import engine_name
-from .coverage import CoveredMetric, shortened
-from .panoptic import Segment, panoptic_quality, read_truth
 
 __all__ = ["CocoPanopticMetric"]
 

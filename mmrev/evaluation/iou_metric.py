@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
 
+from mmrev.evaluation.coverage import CoveredMetric
 from mmrev.registry import METRICS
-
-from .coverage import CoveredMetric
 
 __all__ = ["IoUMetric"]
 

@@ -1,8 +1,13 @@
 """Records of what was measured or published, and the tables made of them."""
 
-from .record import MeasuredRecord, PublishedRecord, Record, main_metric
-from .store import load_records, save_record
-from .table import markdown, terminal
+from mmrev.leaderboard.record import (
+    MeasuredRecord,
+    PublishedRecord,
+    Record,
+    main_metric,
+)
+from mmrev.leaderboard.store import load_records, save_record
+from mmrev.leaderboard.table import markdown, terminal
 
 __all__ = [
     "MeasuredRecord",

@@ -15,12 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import replacing
-
-from .groups import selected
-from .published import published_records
-from .record import SCHEMA, MeasuredRecord, Record, Task
-from .store import load_records, read_record, save_record
-from .table import differences, facts, markdown, terminal
+from mmrev.leaderboard.groups import selected
+from mmrev.leaderboard.published import published_records
+from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
+from mmrev.leaderboard.store import load_records, read_record, save_record
+from mmrev.leaderboard.table import differences, facts, markdown, terminal
 
 __all__ = ["main"]
 
@@ -131,7 +130,7 @@ def _diff(args: Namespace) -> None:
 def _add(args: Namespace) -> None:
     key, refused = None, False
     if args.sign:
-        from .signing import private_key, sign
+        from mmrev.leaderboard.signing import private_key, sign
 
         key = private_key(args.sign)
     for path in map(Path, args.files):
@@ -153,7 +152,7 @@ def _add(args: Namespace) -> None:
 def _copy_predictions(record: Record, path: Path, store: Path) -> None:
     if not isinstance(record, MeasuredRecord) or record.predictions is None:
         raise ValueError("it has no predictions to copy; test with --out FILE.npz")
-    from .verify import find_file
+    from mmrev.leaderboard.verify import find_file
 
     check, source = find_file("predictions", record.predictions, path)
     if source is None:
@@ -165,16 +164,16 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 
 def _verify(args: Namespace) -> None:
-    from mmrev.engine.console import quiet
+    from mmrev.console import quiet
 
     quiet()
     with redirect_stdout(StringIO()):  # mmpretrain reports what it does without
-        from . import recompute  # noqa: F401
-    from .verify import Check, verify
+        from mmrev.leaderboard import recompute  # noqa: F401
+    from mmrev.leaderboard.verify import Check, verify
 
     key = None
     if args.public_key:
-        from .signing import check_signature, public_key
+        from mmrev.leaderboard.signing import check_signature, public_key
 
         key = public_key(args.public_key)
     records, rejected = load_records(_roots(args))
@@ -206,7 +205,7 @@ def _verify(args: Namespace) -> None:
 
 
 def _build(args: Namespace) -> None:
-    from .site import build
+    from mmrev.leaderboard.site import build
 
     files = build(_selected(args), args.out)
     print(f"{args.out}: {len(files)} files")

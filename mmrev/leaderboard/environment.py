@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 import mmrev
-
-from .record import Hardware, Software
+from mmrev.leaderboard.record import Hardware, Software
 
 __all__ = ["hardware", "software"]
 

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 from scipy.stats import ttest_ind_from_stats
 
-from .fingerprint import config_sha256
-from .record import MAIN_METRICS, MeasuredRecord, Record, Task, main_metric
+from mmrev.leaderboard.fingerprint import config_sha256
+from mmrev.leaderboard.record import (
+    MAIN_METRICS,
+    MeasuredRecord,
+    Record,
+    Task,
+    main_metric,
+)
 
 __all__ = ["Group", "grouped", "ranks", "selected"]
 

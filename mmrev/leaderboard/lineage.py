@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import MAX_POINTS, Curve, TrainingInfo
+from mmrev.leaderboard.record import MAX_POINTS, Curve, TrainingInfo
 
 __all__ = ["training_info"]
 

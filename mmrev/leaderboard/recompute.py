@@ -20,9 +20,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS, init_default_scope
 
 import mmrev.evaluation  # noqa: F401  registers the metrics
-
-from .predictions import image_name, read_predictions
-from .record import MeasuredRecord
+from mmrev.evaluation.predictions import image_name, read_predictions
+from mmrev.leaderboard.record import MeasuredRecord
 
 __all__ = ["NotRecomputableError", "build_dataset", "recompute"]
 
@@ -82,7 +81,7 @@ def recompute(
 
     Args:
         record: Whose metrics are wanted.
-        predictions: File of `mmrev.leaderboard.predictions`.
+        predictions: File of `mmrev.evaluation.predictions`.
         dataset: Of `build_dataset`.
 
     Returns:

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from mmrev.atomic import write_bytes
-
-from .record import SCHEMA, SCHEMA_VERSION, MeasuredRecord, Record
+from mmrev.leaderboard.record import SCHEMA, SCHEMA_VERSION, MeasuredRecord, Record
 
 __all__ = ["load_records", "read_record", "save_record"]
 

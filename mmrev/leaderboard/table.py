@@ -8,8 +8,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .groups import Group, grouped, ranks
-from .record import MAIN_METRICS, MeasuredRecord, Record, Task, main_metric
+from mmrev.leaderboard.groups import Group, grouped, ranks
+from mmrev.leaderboard.record import (
+    MAIN_METRICS,
+    MeasuredRecord,
+    Record,
+    Task,
+    main_metric,
+)
 
 __all__ = ["differences", "facts", "markdown", "terminal"]
 

@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .fingerprint import annotations_of, config_sha256, dataset_sha256, file_sha256
-from .record import CheckpointInfo, MeasuredRecord, PredictionFile, Record
+from mmrev.leaderboard.fingerprint import (
+    annotations_of,
+    config_sha256,
+    dataset_sha256,
+    file_sha256,
+)
+from mmrev.leaderboard.record import (
+    CheckpointInfo,
+    MeasuredRecord,
+    PredictionFile,
+    Record,
+)
 
 __all__ = ["Check", "find_file", "verify"]
 
@@ -104,7 +114,7 @@ def _check_data(
     record: MeasuredRecord, data_roots: Sequence[str | Path]
 ) -> tuple[Check, Any]:
     # Listing records needs no torch.
-    from .recompute import build_dataset
+    from mmrev.leaderboard.recompute import build_dataset
 
     name, wrong = "annotations", None
     for root in (*data_roots, record.dataset.root):
@@ -133,7 +143,7 @@ def _check_data(
 def _check_metrics(
     record: MeasuredRecord, predictions: Path | None, dataset: Any
 ) -> Check:
-    from .recompute import NotRecomputableError, recompute
+    from mmrev.leaderboard.recompute import NotRecomputableError, recompute
 
     if predictions is None or dataset is None:
         lacking = "predictions" if predictions is None else "annotations"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmrev.analysis.published import ROWS
 from mmrev.leaderboard.published import published_records
+from mmrev.studies.published import ROWS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METRICS = {
@@ -72,7 +72,7 @@ def test_named_configs_exist_and_train_as_long(records):
 
 
 def test_sizes_are_those_of_the_models_table(records):
-    """Every row of `mmrev.analysis.published` whose accuracy is published, too."""
+    """Every row of `mmrev.studies.published` whose accuracy is published, too."""
     unknown = {"RevCol-XL", "NFNet-F7", "NFNet-F3+", "NFNet-F4+", "NFNet-F7+"}
     for row in ROWS:
         name = row.model.partition(" ")[0]  # Swin-V2's window follows

@@ -17,6 +17,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmrev.evaluation.predictions import FORMAT, DumpPredictions, read_predictions
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
@@ -24,7 +25,6 @@ from mmrev.leaderboard.fingerprint import (
     file_sha256,
     portable,
 )
-from mmrev.leaderboard.predictions import FORMAT, DumpPredictions, read_predictions
 from mmrev.leaderboard.recompute import build_dataset, recompute
 from mmrev.leaderboard.record import MeasuredRecord
 from mmrev.leaderboard.store import read_record, save_record

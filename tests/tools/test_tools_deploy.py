@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmrev.checkpoints import load_checkpoint_file
-from mmrev.engine import deploy as module
-from mmrev.leaderboard.predictions import read_predictions
+from mmrev.evaluation.predictions import read_predictions
 from mmrev.models.layers import Deployable
+from mmrev.runs import deploy as module
 
 REVCOL = """\
     type="mmrev.RevCol",

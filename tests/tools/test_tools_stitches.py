@@ -8,9 +8,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmrev.analysis.stitches import load_costs, pick_stitch
 from mmrev.checkpoints import load_checkpoint_file
 from mmrev.leaderboard.fingerprint import file_sha256
+from mmrev.operating_points.costs import load_costs, pick_stitch
 
 REVCOL = """\
     type="mmrev.RevCol",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrev.engine.config import load_config
-from mmrev.leaderboard.predictions import read_predictions
+from mmrev.evaluation.predictions import read_predictions
+from mmrev.runs.config import load_config
 
 DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
 

@@ -9,8 +9,8 @@ import tiny_configs
 import torch
 from mmdet.registry import MODELS
 
-from mmrev.engine.config import load_config
-from mmrev.leaderboard.predictions import read_predictions
+from mmrev.evaluation.predictions import read_predictions
+from mmrev.runs.config import load_config
 
 
 @pytest.fixture

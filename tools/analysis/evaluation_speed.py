@@ -6,7 +6,7 @@ Example: python tools/analysis/evaluation_speed.py --images 1000 --detections 30
 import logging
 from argparse import ArgumentParser
 
-from mmrev.analysis.evaluation_speed import print_evaluation_speed
+from mmrev.studies.evaluation_speed import print_evaluation_speed
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ Example: python tools/analysis/memory_modes.py cost --arch tiny small --size 224
 
 from argparse import ArgumentParser
 
-from mmrev.analysis.report import print_costs, print_gradient_errors, print_growth
+from mmrev.studies.memory_modes import print_costs, print_gradient_errors, print_growth
 
 REPORTS = {
     "cost": print_costs,

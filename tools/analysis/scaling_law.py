@@ -8,9 +8,9 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.analysis.scaling_law import COSTS, laws_table
 from mmrev.leaderboard import load_records
 from mmrev.leaderboard.published import published_records
+from mmrev.leaderboard.scaling_law import COSTS, laws_table
 
 
 def main(argv: list[str] | None = None) -> None:

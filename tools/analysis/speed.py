@@ -6,8 +6,7 @@ Example: python tools/analysis/speed.py swinv2-t-w16-512px nfnet-f0-256px
 import logging
 from argparse import ArgumentParser
 
-from mmrev.analysis.reference_speed import COMPARISONS
-from mmrev.analysis.report import print_speeds
+from mmrev.studies.reference_speed import COMPARISONS, print_speeds
 
 
 def main(argv: list[str] | None = None) -> None:

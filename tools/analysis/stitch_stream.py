@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 
 from rich.console import Console
 
-from mmrev.analysis.stream import stream_stitches
-from mmrev.engine.errors import one_line_errors
+from mmrev.errors import one_line_errors
+from mmrev.studies.stream import stream_stitches
 
 
 @one_line_errors

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from ..record import PublishedRecord
+from mmrev.leaderboard.record import PublishedRecord
 
 __all__ = ["published_records"]
 

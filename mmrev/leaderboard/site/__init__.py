@@ -1,5 +1,5 @@
 """The records as a static site, which opens from disk and asks no network."""
 
-from .pages import build
+from mmrev.leaderboard.site.pages import build
 
 __all__ = ["build"]

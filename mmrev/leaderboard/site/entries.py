@@ -4,8 +4,14 @@ import re
 import shlex
 from typing import Any
 
-from ..groups import Group
-from ..record import MAIN_METRICS, MeasuredRecord, Record, best_value, main_metric
+from mmrev.leaderboard.groups import Group
+from mmrev.leaderboard.record import (
+    MAIN_METRICS,
+    MeasuredRecord,
+    Record,
+    best_value,
+    main_metric,
+)
 
 __all__ = [
     "amount",

@@ -15,7 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 import mmrev
-from mmrev.analysis.scaling_law import (
+from mmrev.leaderboard.groups import Group, grouped
+from mmrev.leaderboard.record import MAIN_METRICS, Record, best_value
+from mmrev.leaderboard.scaling_law import (
     COSTS,
     LEAST_COSTS,
     LEAST_POINTS,
@@ -24,11 +26,7 @@ from mmrev.analysis.scaling_law import (
     describe,
     fit_law,
 )
-
-from ..groups import Group, grouped
-from ..record import MAIN_METRICS, Record, best_value
-from ..table import facts
-from .entries import (
+from mmrev.leaderboard.site.entries import (
     amount,
     entry,
     figure,
@@ -37,6 +35,7 @@ from .entries import (
     percent,
     reproduce,
 )
+from mmrev.leaderboard.table import facts
 
 __all__ = ["build"]
 

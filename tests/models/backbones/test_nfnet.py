@@ -8,9 +8,9 @@ from goldens.closed_form import image, load_golden, parameter
 from timm.models.nfnet import NormFreeNet, _dm_nfnet_cfg
 from tolerances import assert_close
 
-from mmrev.analysis.flops import count_flops
-from mmrev.analysis.memory import peak_memory
 from mmrev.checkpoints import convert_state_dict
+from mmrev.measure.flops import count_flops
+from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.nfnet import ARCHITECTURES, NFNet
 from mmrev.models.necks import NFNetPooling
 from mmrev.registry import MODELS

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tolerances import assert_close
 
-from mmrev.analysis.flops import count_flops
+from mmrev.measure.flops import count_flops
 from mmrev.models.backbones.revcol import ARCHITECTURES, RevCol
 from mmrev.registry import MODELS
 

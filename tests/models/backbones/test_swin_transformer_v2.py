@@ -13,9 +13,9 @@ from mmpretrain.models import SwinTransformerV2 as MMPretrainSwin
 from tolerances import assert_close
 from torch import nn
 
-from mmrev.analysis.flops import count_flops
-from mmrev.analysis.memory import peak_memory
 from mmrev.checkpoints import convert_state_dict
+from mmrev.measure.flops import count_flops
+from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.swin_transformer_v2 import (
     ARCHITECTURES,
     Block,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tolerances import assert_close
 from torch import nn
 
-from mmrev.analysis.memory import peak_memory
+from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.vanillanet import ARCHITECTURES, VanillaNet
 from mmrev.models.layers import FadedReLU
 from mmrev.registry import MODELS

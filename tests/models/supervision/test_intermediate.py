@@ -13,7 +13,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from mmrev.checkpoints import convert
-from mmrev.engine import StrictCheckpointHook, UserError
+from mmrev.engine import StrictCheckpointHook
+from mmrev.errors import UserError
 from mmrev.models.supervision.heads import build_classifier
 from mmrev.models.supervision.intermediate import (
     IntermediateSupervision,

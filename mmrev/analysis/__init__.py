@@ -1,1 +1,0 @@
-"""Measurements of models: operations, memory, gradients."""

@@ -1,0 +1,173 @@
+"""Checkpoints of a run: read safely, compared strictly, found again."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmrev.checkpoints.convert import TRAINING_ONLY
+from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.errors import UserError
+
+__all__ = [
+    "find_resumable",
+    "load_strictly",
+    "new_model_files",
+    "read_checkpoint",
+    "read_resumable",
+    "use_safe_loading",
+]
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint of a run, onto the CPU, without executing anything in it.
+
+    Args:
+        path: A file or an http(s) URL.
+
+    Raises:
+        UserError: There is no such file, or it is no checkpoint.
+    """
+    try:
+        checkpoint = load_checkpoint_file(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(
+            f"Checkpoint {path}: expected a dict with weights, got "
+            f"{type(checkpoint).__name__}."
+        )
+    return checkpoint
+
+
+def use_safe_loading() -> None:
+    """Make :func:`read_checkpoint` the loader of files and URLs in mmengine.
+
+    mmengine's own falls back to running pickled code after a warning.
+    """
+
+    # mmengine's message names the loader by what follows "load_from_".
+    def load_from_safe(path: str, map_location: Any) -> dict:
+        return read_checkpoint(path)
+
+    for prefix in ("", "http://", "https://"):
+        CheckpointLoader.register_scheme(prefix, load_from_safe, force=True)
+
+
+def read_resumable(path: str | Path) -> dict:
+    """Check that training can continue from a checkpoint.
+
+    Returns:
+        Its ``meta``: epoch, iteration, seed.
+
+    Raises:
+        UserError: It cannot be read, is damaged, or holds weights only.
+    """
+    checkpoint = read_checkpoint(path)
+    # The checksums of the archive find what torch loads without complaint: a file of
+    # full length whose content never reached the disk.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise UserError(f"Checkpoint {path} is damaged; take another one.")
+    if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
+        raise UserError(
+            f"Checkpoint {path} holds no {', '.join(sorted(missing))}, so training "
+            "cannot continue from it; to start from its weights, use --cfg-options "
+            f"load_from={path}."
+        )
+    return checkpoint["meta"]
+
+
+def find_resumable(work_dir: str | Path) -> tuple[Path | None, dict, list[str]]:
+    """Find the newest checkpoint of a run that training can continue from.
+
+    Args:
+        work_dir: Folder of the run.
+
+    Returns:
+        The file, None if there is none; its ``meta``; and for each newer file that was
+        passed over a line that says why.
+    """
+    files = Path(work_dir).glob("*.pth")
+    skipped = []
+    for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            return path, read_resumable(path), skipped
+        except UserError as error:
+            skipped.append(f"skipped: {error}")
+    return None, {}, skipped
+
+
+def new_model_files(out: str | Path) -> tuple[Path, Path]:
+    """Where a derived model goes: its checkpoint, and its config beside it.
+
+    Raises:
+        UserError: The name is no checkpoint's, or a file is there already.
+    """
+    out = Path(out)
+    if out.suffix != ".pth":
+        raise UserError(f"OUT must end in .pth, got {out}.")
+    files = out, out.with_suffix(".py")
+    for path in files:
+        if path.exists():
+            raise UserError(f"{path} exists already; remove it or name another.")
+    return files
+
+
+def load_strictly(
+    model: nn.Module, checkpoint: dict, path: str | Path, config: str | Path
+) -> None:
+    """Load the weights of a run's checkpoint, if they fit exactly.
+
+    Args:
+        model: Receives the weights.
+        checkpoint: As read.
+        path: Where it was read from, for the message.
+        config: The model's, likewise.
+
+    Raises:
+        UserError: Names the first keys that are missing, unexpected, or of another
+            shape, and how many there are.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if differences := _differences(model, weights):
+        raise UserError(
+            f"checkpoint {path} does not fit the model of {config}: "
+            f"{'; '.join(differences)}. Use the config it was trained with."
+        )
+
+
+def _differences(model: nn.Module, weights: dict) -> list[str]:
+    if not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        return [f"expected weights by name, got {', '.join(list(weights)[:5])}"]
+    weights = {re.sub(r"^module\.", "", key): value for key, value in weights.items()}
+    own = model.state_dict()
+    mismatched = [
+        f"{key} ({_shape(weights[key])} in the checkpoint, {_shape(own[key])} here)"
+        for key in own.keys() & weights.keys()
+        if own[key].shape != weights[key].shape
+    ]
+    if mismatched:
+        missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
+    else:
+        # torch's own comparison: modules may rename the keys of their older versions.
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    # The heads of intermediate supervision end with training.
+    unexpected = [key for key in unexpected if not key.startswith(TRAINING_ONLY)]
+    named = {"missing": missing, "unexpected": unexpected, "other shape": mismatched}
+    return [
+        f"{len(keys)} {kind} ({', '.join(sorted(keys)[:3])}"
+        + (", ...)" if len(keys) > 3 else ")")
+        for kind, keys in named.items()
+        if keys
+    ]
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -1,0 +1,22 @@
+"""Hooks of a run: files, records, seeds, pictures, and what fades or is transferred."""
+
+from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
+from mmrev.engine.hooks.draw import DrawPredictionsHook
+from mmrev.engine.hooks.fade import FadeHook
+from mmrev.engine.hooks.randomness import IterationSeedHook, seed_worker
+from mmrev.engine.hooks.record import RecordHook
+from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
+from mmrev.engine.hooks.transfer_classes import TransferClassesHook
+
+__all__ = [
+    "AtomicCheckpointHook",
+    "DrawPredictionsHook",
+    "FadeHook",
+    "IterationSeedHook",
+    "RecordHook",
+    "StitchFitHook",
+    "StitchSamplerHook",
+    "StrictCheckpointHook",
+    "TransferClassesHook",
+    "seed_worker",
+]

@@ -1,0 +1,301 @@
+"""The record that a test leaves."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path, PurePath
+from typing import Any
+
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmrev.evaluation.predictions import FORMAT, DumpPredictions
+from mmrev.leaderboard.environment import hardware, software
+from mmrev.leaderboard.fingerprint import (
+    annotations_of,
+    config_sha256,
+    dataset_sha256,
+    file_sha256,
+    portable,
+)
+from mmrev.leaderboard.lineage import training_info
+from mmrev.leaderboard.record import (
+    CheckpointInfo,
+    ConfigInfo,
+    DatasetInfo,
+    MeasuredRecord,
+    ModelInfo,
+    PredictionFile,
+    Seeds,
+    Speed,
+    Task,
+)
+from mmrev.leaderboard.store import save_record
+from mmrev.measure.flops import count_flops
+from mmrev.measure.memory import peak_memory
+from mmrev.measure.speed import paired_times
+from mmrev.models.stitching import StitchedBackbone
+from mmrev.models.supervision import SupervisedModel
+
+__all__ = ["RecordHook"]
+
+# Timed steps; the figures go beside the accuracy and are no benchmark.
+_REPEATS = 3
+_FAMILIES = {
+    "StitchedBackbone": "Stitched",
+    "SwinTransformer": "Swin",
+    "SwinTransformerV2": "Swin-V2",
+}
+_DATASETS = {
+    "ADE20KDataset": "ADE20K",
+    "ImageNet": "ImageNet-1k",
+    "Objects365V1Dataset": "Objects365 v1",
+    "Objects365V2Dataset": "Objects365 v2",
+}
+
+
+class RecordHook(Hook):
+    """Writes a record when a test is over.
+
+    Args:
+        out_dir: Folder of the records.
+        config: Resolved, before testing changed anything.
+        tta: Whether the test uses test-time augmentation.
+    """
+
+    # After every other hook, so that it records what they reported.
+    priority = "LOWEST"
+
+    def __init__(self, out_dir: str, config: Mapping[str, Any], tta: bool = False):
+        self.out_dir = out_dir
+        self.config = config
+        self.tta = tta
+        self._meta: dict[str, Any] = {}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep what the checkpoint tells of its training."""
+        self._meta = checkpoint.get("meta") or {}
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._images: set[Any] = set()
+        self._start = time.perf_counter()
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Count images by path: distributed samplers repeat some to fill a batch."""
+        self._images.update(sample.img_path for sample in outputs)
+
+    def after_test_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Write the record and tell where."""
+        wall_time = time.perf_counter() - self._start
+        images = set().union(*all_gather_object(self._images))
+        if not is_main_process():
+            return
+        if not metrics:
+            runner.logger.warning("no record: the evaluator returned no metric")
+            return
+        name = Path(runner.cfg.filename).stem
+        step, sample = _first_image(runner)
+        shape = _input_shape(sample)
+        record = MeasuredRecord(
+            task=_task(sample, metrics),
+            date=datetime.now(timezone.utc),
+            wall_time=round(wall_time, 3),
+            config=ConfigInfo(
+                name=name,
+                sha256=config_sha256(self.config),
+                tta=self.tta,
+                resolved=portable(self.config),
+            ),
+            checkpoint=CheckpointInfo(
+                name=Path(runner._load_from).name,
+                sha256=file_sha256(runner._load_from),
+            ),
+            training=training_info(
+                self.config,
+                self.config.get("load_from"),
+                self._meta,
+                runner._load_from,
+            ),
+            dataset=_dataset(runner.test_dataloader.dataset, len(images)),
+            model=ModelInfo(
+                # OpenMMLab's file names begin with the backbone.
+                name=name.partition("_")[0],
+                **_parts(_plain(runner.model)),
+                **_size(_plain(runner.model)),
+                flops=count_flops(step),
+                flops_shape=shape,
+            ),
+            speed=_speed(runner, step, shape),
+            metrics={key: _finite(value) for key, value in metrics.items()},
+            protocols=[
+                protocol
+                for metric in runner.test_evaluator.metrics
+                if (protocol := _protocol(metric))
+            ],
+            predictions=_predictions(runner),
+            seeds=Seeds(train=self._meta.get("seed"), test=runner.seed),
+            software=software(),
+            hardware=hardware(),
+        )
+        path = save_record(record, self.out_dir)
+        if record.incomplete:
+            runner.logger.warning(f"only {record.incomplete} were tested")
+        runner.logger.info(f"Record: {path}")
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """Return the model that is deployed: without wrappers and training-only heads."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model.model if isinstance(model, SupervisedModel) else model
+
+
+def _size(model: nn.Module) -> dict[str, int]:
+    """What the model has of parameters; of a stitched one, what its stitch uses."""
+    params = {id(p): p.numel() for p in model.parameters()}
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, StitchedBackbone):
+        return {"params": sum(params.values())}
+    used = {id(p) for p in backbone.parameters_of(backbone.stitch)}
+    for parameter in backbone.parameters():
+        if id(parameter) not in used:
+            del params[id(parameter)]
+    return {"params": sum(params.values()), "stitch": backbone.stitch}
+
+
+def _predictions(runner: Runner) -> PredictionFile | None:
+    """The file that the predictions were dumped to, if they were."""
+    for metric in runner.test_evaluator.metrics:
+        if isinstance(metric, DumpPredictions):
+            path = metric.out_file_path
+            return PredictionFile(
+                name=Path(path).name, sha256=file_sha256(path), format=FORMAT
+            )
+    return None
+
+
+def _finite(value: Any) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _dataset(dataset: Any, evaluated: int) -> DatasetInfo:
+    expected = len(dataset)
+    while hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    annotations, folders = annotations_of(dataset)
+    root = str(getattr(dataset, "data_root", None) or "")
+    place = str(annotations or (folders[0] if folders else ""))
+    split = place.removeprefix(root).strip("/")
+    kind = type(dataset).__name__
+    return DatasetInfo(
+        name=_dataset_name(kind, split, root),
+        split=split,
+        type=kind,
+        root="" if PurePath(root).is_absolute() else root,
+        fingerprint=dataset_sha256(annotations, folders),
+        images_expected=expected,
+        images_evaluated=evaluated,
+        images_unreadable=expected - evaluated,
+    )
+
+
+def _dataset_name(kind: str, split: str, root: str) -> str:
+    """What readers call the data; many data sets come in COCO's form."""
+    coco = kind in ("CocoDataset", "CocoPanopticDataset")
+    if coco and split.endswith(("_val2017.json", "_train2017.json")):
+        return "COCO"
+    return _DATASETS.get(kind) or PurePath(root).name or kind
+
+
+def _protocol(metric: BaseMetric) -> str | None:
+    """Say what a metric's numbers mean where that is not what its name says."""
+    if hasattr(metric, "protocol"):  # ours know
+        return metric.protocol
+    name = type(metric).__name__
+    if name.startswith("Dump"):
+        return None
+    if name != "CocoMetric":
+        return name
+    most = metric.proposal_nums[-1]
+    if most == 100:
+        return "COCO (pycocotools, 100 detections)"
+    return (
+        f"mmdet CocoMetric, not standard COCO: mAP at 100 detections, "
+        f"the other columns at {most}"
+    )
+
+
+def _task(sample: Any, metrics: Mapping[str, float]) -> Task:
+    """The task that a metric is of; a model of masks may be tested for its boxes."""
+    if "pred_sem_seg" in sample:
+        return "semantic segmentation"
+    # Its boxes and masks may be tested alone, too.
+    if any(name.rpartition("/")[2] == "PQ" for name in metrics):
+        return "panoptic segmentation"
+    if "pred_instances" in sample:
+        masks = any("segm_" in name or "boundary_" in name for name in metrics)
+        return "instance segmentation" if masks else "detection"
+    return "classification"
+
+
+def _parts(model: nn.Module) -> dict[str, str]:
+    """Class of the model and of its backbone, the backbone's family, and the head."""
+    backbone = type(getattr(model, "backbone", model)).__name__
+    head = getattr(model, "decode_head", getattr(model, "head", None))
+    kind = type(model).__name__
+    return {
+        "type": kind,
+        "backbone": backbone,
+        "family": _FAMILIES.get(backbone, backbone),
+        # A detector's class says more than that of its last head.
+        "head": kind if head is None else type(head).__name__.removesuffix("Head"),
+    }
+
+
+def _first_image(runner: Runner) -> tuple[Callable[[], Any], Any]:
+    """A test step with the first image alone, and what it returns."""
+    loader = runner.test_dataloader
+    batch = loader.collate_fn([loader.dataset[0]])
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+    def step() -> Any:
+        return model.test_step(batch)
+
+    return step, step()[0]
+
+
+def _input_shape(sample: Any) -> tuple[int, int]:
+    """Height and width at which an image entered the model."""
+    keys = ("batch_input_shape", "pad_shape", "img_shape")
+    height, width = next(
+        sample.metainfo[key] for key in keys if key in sample.metainfo
+    )[:2]
+    return int(height), int(width)
+
+
+def _speed(runner: Runner, step: Callable, shape: tuple[int, int]) -> Speed:
+    device = next(runner.model.parameters()).device
+    times = paired_times({"step": step}, _REPEATS, device)
+    return Speed(
+        latency_ms=round(times["step"] * 1000, 3),
+        repeats=_REPEATS,
+        peak_memory_mb=round(peak_memory(step, device) / 1e6, 3),
+        batch=1,
+        input_shape=shape,
+        device=device.type,
+    )

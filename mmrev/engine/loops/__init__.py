@@ -1,0 +1,5 @@
+"""Loops over data."""
+
+from mmrev.engine.loops.stitching import StitchTestLoop
+
+__all__ = ["StitchTestLoop"]

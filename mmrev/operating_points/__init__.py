@@ -1,0 +1,1 @@
+"""The stitches of a trained model: costs, ratings, plot, choice, export."""

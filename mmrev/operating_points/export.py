@@ -1,0 +1,89 @@
+"""One stitch of a stitched model as a model of its own."""
+
+from argparse import Namespace
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmrev.atomic import replacing, write_bytes
+from mmrev.checkpoints.runs import load_strictly, new_model_files, read_checkpoint
+from mmrev.console import quiet
+from mmrev.errors import UserError
+from mmrev.models.stitching import StitchedBackbone, find_stitched
+from mmrev.models.supervision import SupervisedModel
+from mmrev.runs.config import components, load_config
+
+__all__ = ["export_stitch", "load_stitched"]
+
+
+@torch.no_grad()
+def export_stitch(args: Namespace) -> tuple[int, int]:
+    """Export as ``tools/export_stitch.py`` was asked to.
+
+    Args:
+        args: ``config``, ``checkpoint``, ``stitch``, and ``out``, a checkpoint to
+            write; the config is written beside it, as ``.py``.
+
+    Returns:
+        Parameters of the backbone before and after.
+
+    Raises:
+        UserError: names the path or key at fault, or what does not hold of the model;
+            then nothing is written.
+    """
+    quiet()
+    out, out_config = new_model_files(args.out)
+    cfg = load_config(args.config)
+    model = load_stitched(cfg, args)
+    whole = find_stitched(model)
+    try:
+        whole.set_stitch(args.stitch)
+    except ValueError as error:
+        raise UserError(f"stitch {args.stitch}: {error}") from error
+    (settings,) = components(cfg.model, StitchedBackbone)
+    settings.update(only=args.stitch, init_cfg=None)
+    small = MODELS.build(cfg.model)
+    kept = set(small.state_dict())
+    weights = {key: v for key, v in model.state_dict().items() if key in kept}
+    small.load_state_dict(weights)
+    image = torch.randn(1, 3, 97, 131, generator=torch.manual_seed(0))
+    levels = [find_stitched(m).eval()(image) for m in (model, small)]
+    if not all(map(torch.equal, *levels)):
+        raise UserError(
+            f"stitch {args.stitch}: without the other weights its output is another; "
+            "nothing was written. This is an error of mmrev: please report it."
+        )
+    with replacing(out) as part:
+        # The seed of the training stays known to the record of a test.
+        meta = read_checkpoint(args.checkpoint).get("meta", {})
+        torch.save({"state_dict": weights, "meta": meta}, part)
+    write_bytes(out_config, cfg.pretty_text.encode())
+    backbones = (whole, find_stitched(small))
+    return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)
+
+
+def load_stitched(cfg: Config, args: Namespace) -> nn.Module:
+    """The model of a config with a stitched backbone, with the checkpoint if given.
+
+    Args:
+        cfg: read by `load_config`.
+        args: ``config``, its path, and ``checkpoint`` or None.
+
+    Raises:
+        UserError: if the backbone is another, or the checkpoint does not fit.
+    """
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
+        raise UserError(
+            f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "
+            f"got {(cfg.get('model') or {}).get('type')} without."
+        )
+    for wrapper in list(components(cfg.model, SupervisedModel)):
+        cfg.model = wrapper.model
+    model = MODELS.build(cfg.model)
+    if args.checkpoint:
+        checkpoint = read_checkpoint(args.checkpoint)
+        load_strictly(model, checkpoint, args.checkpoint, args.config)
+    return model

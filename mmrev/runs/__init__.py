@@ -1,0 +1,1 @@
+"""The application behind ``tools/``: configs, runs, what a terminal shows of them."""

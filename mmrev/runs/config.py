@@ -1,0 +1,256 @@
+"""Reading a config: overrides, misspelt keys, registry scopes, required data."""
+
+import inspect
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmrev.errors import UserError, nearest
+
+__all__ = ["OverrideAction", "check_data", "components", "evaluators", "load_config"]
+
+_SCOPES = {
+    "mmdet": "onedl-mmdetection",
+    "mmseg": "onedl-mmsegmentation",
+    "mmpretrain": "onedl-mmpretrain",
+}
+# What may stand at the top of a config and is read by somebody.
+_TOP_LEVEL = {
+    *inspect.signature(Runner.__init__).parameters,
+    *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
+    *("runner_type", "sync_bn", "tta_model", "tta_pipeline"),
+} - {"self", "cfg"}
+_LOADER = {
+    *inspect.signature(DataLoader.__init__).parameters,
+    *("dataset", "sampler", "batch_sampler", "worker_init_fn", "collate_fn"),
+    *("num_batch_per_epoch", "disable_subprocess_warning"),
+} - {"self"}
+
+
+class OverrideAction(DictAction):
+    """mmengine's ``KEY=VALUE`` option with an error for what is not one."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Parse and add to what earlier uses of the option gave."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError):
+            raise UserError(
+                f"{option_string}: expected KEY=VALUE with balanced brackets, got "
+                f"{' '.join(values)}."
+            ) from None
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a config, apply overrides, and import every package that it names.
+
+    Args:
+        path: The config.
+        overrides: Value by dotted key, as of ``--cfg-options``.
+
+    Raises:
+        UserError: The config cannot be read, or a key is misspelt.
+    """
+    path = Path(path)
+    if not path.is_file():
+        hint = ""
+        if path.parent.is_dir() and (siblings := [p.name for p in _configs(path)]):
+            hint = f"; {nearest(path.name, siblings)}"
+        raise UserError(f"config not found: {path}{hint}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            cfg = Config.fromfile(path)
+    except UserError:
+        raise
+    # Reading a config runs it, so anything can come up, and it is the config's.
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise UserError(f"config {path}: {type(error).__name__}: {first}") from error
+    _override(cfg, overrides or {})
+    _check_names(cfg)
+    _import_scopes(cfg)
+    return cfg
+
+
+def _configs(path: Path) -> list[Path]:
+    return sorted(path.parent.glob("*.py"))
+
+
+def _override(cfg: Config, overrides: Mapping[str, Any]) -> None:
+    for key in overrides:
+        *parents, _ = parts = key.split(".")
+        # A new leaf is legal: the component will tell. A new branch reaches nobody.
+        node: Any = cfg._cfg_dict
+        for depth, part in enumerate(parents):
+            if isinstance(node, (list, tuple)) and part.isdigit():
+                if int(part) >= len(node):
+                    where = ".".join(parts[:depth])
+                    raise UserError(
+                        f"--cfg-options {key}: {where} has {len(node)} elements."
+                    )
+                node = node[int(part)]
+            elif isinstance(node, Mapping) and part in node:
+                node = node[part]
+            elif depth == 0 and part in _TOP_LEVEL:
+                break
+            else:
+                valid = list(node) if isinstance(node, Mapping) else []
+                where = ".".join(parts[:depth]) or "the config"
+                hint = nearest(part, valid + (sorted(_TOP_LEVEL) if not depth else []))
+                raise UserError(f"--cfg-options {key}: {where} has no '{part}'; {hint}")
+        if not parents and key not in cfg and key not in _TOP_LEVEL:
+            hint = nearest(key, [*cfg.keys(), *_TOP_LEVEL])
+            raise UserError(f"--cfg-options {key}: the config has no '{key}'; {hint}")
+    try:
+        cfg.merge_from_dict(dict(overrides))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--cfg-options: {error.args[0]}") from error
+
+
+def _check_names(cfg: Config) -> None:
+    """Refuse names that nobody reads though they resemble one that is read."""
+    for key in cfg:
+        # Any other name may serve as a variable of the config; 0.88 is what the common
+        # variable test_pipeline has in common with tta_pipeline.
+        if key not in _TOP_LEVEL and get_close_matches(key, _TOP_LEVEL, cutoff=0.885):
+            hint = nearest(key, _TOP_LEVEL)
+            raise UserError(f"config {cfg.filename}: unknown key '{key}'; {hint}")
+    for key in ("model", "default_scope"):
+        if cfg.get(key) is None:
+            raise UserError(f"config {cfg.filename}: '{key}' is missing.")
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for key in cfg.get(name) or {}:
+            if key not in _LOADER:
+                hint = nearest(key, _LOADER)
+                raise UserError(f"config {cfg.filename}: {name}.{key}; {hint}")
+
+
+def _import_scopes(cfg: Config) -> None:
+    """Import mmdet, mmseg, mmpretrain where the config names their components."""
+    named = {cfg.default_scope, *_scopes_of(cfg._cfg_dict)}
+    # The toolboxes print that an optional package of their makers is missing.
+    with redirect_stdout(StringIO()):
+        import_module("mmrev.datasets")  # imports every toolbox that is installed
+        for scope in sorted(named & _SCOPES.keys()):
+            try:
+                utils = import_module(f"{scope}.utils")
+                utils.register_all_modules(init_default_scope=False)
+            except ImportError as error:
+                raise UserError(
+                    f"config {cfg.filename} needs {scope} ({error}); "
+                    f"pip install {_SCOPES[scope]}, or see `python -m mmrev.doctor`."
+                ) from error
+
+
+def _scopes_of(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        kind = value.get("type")
+        if isinstance(kind, str) and "." in kind:
+            yield kind.partition(".")[0]
+        for item in value.values():
+            yield from _scopes_of(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _scopes_of(item)
+
+
+def components(node: Any, cls: type) -> Iterator[ConfigDict]:
+    """The parts of a config that build a class of this suite, or a subclass of it."""
+    if isinstance(node, Mapping):
+        name = str(node.get("type"))
+        found = MODELS.get(name) if name.startswith("mmrev.") else None
+        if found is not None and issubclass(found, cls):
+            yield node
+        for value in node.values():
+            yield from components(value, cls)
+
+
+def evaluators(cfg: Config, split: str) -> list[ConfigDict]:
+    """The metrics of a split: a config states none, one, or a list."""
+    stated = cfg.get(f"{split}_evaluator") or []
+    return stated if isinstance(stated, list) else [stated]
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Look for the folders and annotation files of the splits that will be read.
+
+    Data sets of mmrev are left out: they make their files themselves.
+
+    Args:
+        cfg: The config.
+        *splits: Of ``train``, ``val``, ``test``.
+
+    Raises:
+        UserError: Names the first that is missing.
+    """
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is None:
+            continue
+        own = False
+        for where, dataset in _datasets(loader["dataset"], f"{split}_dataloader"):
+            if str(dataset.get("type", "")).startswith("mmrev."):
+                own = True
+            else:
+                _check_dataset(where, dataset)
+        if own:
+            continue
+        for evaluator in evaluators(cfg, split):
+            if path := evaluator.get("ann_file"):
+                _require(f"{split}_evaluator.ann_file", path)
+
+
+def _datasets(dataset: Mapping, where: str) -> Iterator[tuple[str, Mapping]]:
+    where = f"{where}.dataset"
+    if "dataset" in dataset:
+        yield from _datasets(dataset["dataset"], where)
+    elif "datasets" in dataset:
+        for index, inner in enumerate(dataset["datasets"]):
+            yield from _datasets(inner, f"{where}.datasets.{index}")
+    else:
+        yield where, dataset
+
+
+def _check_dataset(where: str, dataset: Mapping) -> None:
+    root = dataset.get("data_root") or ""
+    if root:
+        _require(f"{where}.data_root", root)
+    prefixes = dataset.get("data_prefix") or {}
+    if isinstance(prefixes, str):
+        prefixes = {"": prefixes}
+    places = {f"data_prefix.{key}".rstrip("."): p for key, p in prefixes.items()}
+    places["ann_file"] = dataset.get("ann_file")
+    for key, place in places.items():
+        if place:
+            _require(f"{where}.{key}", str(Path(root, place)))
+
+
+def _require(where: str, place: str) -> None:
+    # Paths of other storage (s3://...) are their backend's business.
+    if "://" in place or Path(place).exists():
+        return
+    parent = Path(place)
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    raise UserError(
+        f"data not found: {place} ({where}; {parent}/ exists). Put the data set there, "
+        f"or set --cfg-options {where}=PATH."
+    )

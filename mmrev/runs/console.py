@@ -1,0 +1,49 @@
+"""What the terminal shows of a run; the log file keeps everything."""
+
+import logging
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mmrev.console import say
+
+__all__ = ["ConsoleRunner"]
+
+# What the log file keeps and the terminal need not show: reports of more lines than
+# this (the config, the environment, a table of 150 classes) ...
+_LONGEST_REPORT = 40
+# ... and what mmengine says on every run, whatever the config.
+_ROUTINE = (
+    "\n" + "-" * 60,
+    "Config:\n",
+    "Hooks will be executed",
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "Distributed training is not used, all SyncBatchNorm",
+    "The prefix is not set in metric class",
+    "per class results:",
+    "`save_param_scheduler` is True but `self.param_schedulers` is None",
+)
+
+
+class ConsoleRunner(Runner):
+    """mmengine's runner whose long reports go to the log file only."""
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build mmengine's logger; filter what reaches the terminal."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_worth_showing)
+        say(f"{self.cfg.filename} -> {self.work_dir} (seed {self.seed})")
+        return logger
+
+    def dump_config(self) -> None:
+        """Leave the config in the work dir, unless a test would overwrite it."""
+        if self._train_loop is not None:
+            super().dump_config()
+
+
+def _worth_showing(entry: logging.LogRecord) -> bool:
+    message = str(entry.msg)
+    return not message.startswith(_ROUTINE) and message.count("\n") <= _LONGEST_REPORT

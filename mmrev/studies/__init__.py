@@ -1,0 +1,1 @@
+"""What people run to answer a question about the suite itself."""

@@ -1,0 +1,128 @@
+"""Laws of error against cost: the fit, its band, what is fitted together."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_records import measured
+from site_records import synthetic
+
+from mmrev.leaderboard import save_record
+from mmrev.leaderboard.groups import grouped
+from mmrev.leaderboard.published import published_records
+from mmrev.leaderboard.scaling_law import COSTS, collect, describe, fit_law
+
+TOOL = Path(__file__).parents[2] / "tools/analysis/scaling_law.py"
+COSTS_OF = np.array([1.0, 3.0, 10.0, 30.0, 100.0])
+
+
+def test_an_exact_law_is_found_with_an_empty_band():
+    law = fit_law(COSTS_OF, 20 * COSTS_OF**-0.25)
+    assert law.coefficient == pytest.approx(20)
+    assert law.exponent == pytest.approx(-0.25)
+    assert law.exponent_range == pytest.approx((-0.25, -0.25))
+    assert law.r_squared == pytest.approx(1)
+    error, low, high = law.band([2, 200])
+    np.testing.assert_allclose(error, 20 * np.array([2, 200]) ** -0.25)
+    np.testing.assert_allclose(low, high)
+
+
+def test_the_band_holds_the_law_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth = 20 * COSTS_OF**-0.25
+    places, exponents = np.zeros(len(COSTS_OF)), 0
+    for _ in range(2000):
+        law = fit_law(COSTS_OF, truth * np.exp(rng.normal(0, 0.05, len(truth))))
+        _, low, high = law.band(COSTS_OF)
+        places += (low <= truth) & (truth <= high)
+        exponents += law.exponent_range[0] <= -0.25 <= law.exponent_range[1]
+    # Four standard deviations of a share of 2000 are 0.02.
+    np.testing.assert_allclose(places / 2000, 0.95, atol=0.02)
+    assert exponents / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_band_is_that_of_least_squares():
+    errors = np.array([19.0, 16.0, 11.5, 8.0, 6.6])
+    law = fit_law(COSTS_OF, errors)
+    design = np.stack([np.ones(5), np.log(COSTS_OF)], 1)
+    (a, b), (squares,), *_ = np.linalg.lstsq(design, np.log(errors))
+    assert (law.coefficient, law.exponent) == pytest.approx((np.exp(a), b))
+    covariance = squares / 3 * np.linalg.inv(design.T @ design)
+    at = np.array([1, np.log(300)])
+    margin = 3.182446305 * np.sqrt(at @ covariance @ at)  # t of 3 degrees, 97.5 %
+    expected = np.exp(at @ [a, b] + margin * np.array([0, -1, 1]))
+    assert np.ravel(law.band([300])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("costs", "errors", "message"),
+    [
+        ([1, 2, 3], [3, 2, 1], "at least 4 points, got 3"),
+        ([], [], "at least 4 points, got 0"),
+        ([1, 2, 1, 2], [3, 2, 3, 2], "at least 3 different costs, got 2"),
+        ([0, 1, 2, 3], [4, 3, 2, 1], "above 0"),
+        ([1, 2, 3, 4], [3, 2, 1, 0], "above 0"),
+        ([1, 2, 3, 4], [3, 2, 1], "as many errors as costs, got 3 and 4"),
+    ],
+)
+def test_refuses_what_has_no_law(costs, errors, message):
+    with pytest.raises(ValueError, match=message):
+        fit_law(costs, errors)
+
+
+def test_seeds_are_one_point_and_their_mean():
+    records = synthetic(3)
+    (series,) = collect(grouped(records), "params")
+    mean = np.mean([record.metrics["coco/bbox_mAP"] for record in records])
+    assert series.costs == [records[0].model.params / 1e6]
+    assert series.errors == pytest.approx([1 - mean])
+    assert "at least 4 points, got 1" in describe(series)
+
+
+def test_what_differs_in_more_than_size_is_kept_apart():
+    published = list(published_records())
+    sizes = [
+        measured(model={"params": 10**place}, config={"name": f"config-{place}"})
+        for place in range(6, 10)
+    ]
+    head = measured(model={"head": "Mask R-CNN"}, config={"name": "head"})
+    tuned = measured(training={"pretraining": ["a.pth"]}, config={"name": "tuned"})
+    found = collect(grouped([*sizes, head, tuned, *published]), "params")
+    ours = [series for series in found if series.kind == "measured"]
+    assert sorted(len(series.costs) for series in ours) == [1, 1, 4]
+    assert {series.kind for series in found} == {"measured", "published"}
+    for series in found:
+        assert len(series.names) == len(series.costs) == len(series.errors)
+    keys = [tuple(series)[:6] for series in found]
+    assert len(set(keys)) == len(keys)
+
+
+def test_no_number_or_an_incomplete_one_is_no_point():
+    one = measured(metrics={"coco/bbox_mAP": None})
+    none_there = measured(metrics={"coco/bbox_mAP": -1.0})
+    incomplete = measured(dataset={"images_evaluated": 3, "images_unreadable": 1})
+    for record in (one, none_there, incomplete):
+        assert collect(grouped([record]), "params") == []
+
+
+def test_published_nfnets_follow_a_law_whatever_the_cost():
+    for cost in COSTS:
+        (series,) = (
+            one
+            for one in collect(grouped(published_records()), cost)
+            if one.family == "NFNet" and "from" not in one.setting
+        )
+        law = fit_law(series.costs, series.errors)
+        assert law.points == 7 and law.exponent_range[1] < 0
+
+
+def test_the_tool_prints_laws_and_refusals(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for record in synthetic(12 * 4):
+        save_record(record, tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    runpy.run_path(str(TOOL))["main"]([str(tmp_path), "--cost", "params"])
+    out, err = capsys.readouterr()
+    assert "(measured)" in out and "(published)" in out
+    assert "at least 4 points, got" in out and "broken.json" in err
