@@ -1,4 +1,6 @@
-"""Which optimizer wrapper --amp takes."""
+"""The edits of a config: which optimizer wrapper --amp takes."""
+
+from argparse import Namespace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from mmengine.config import Config
 
 from mmrev.errors import UserError
 from mmrev.registry import OPTIM_WRAPPERS
-from mmrev.runs.run import _use_amp
+from mmrev.runs.steps import use_amp
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_half_precision_form_of_the_wrapper(given, on_gpu, expected, monkeypatch
     cfg = Config({"optim_wrapper": {"type": given}})
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: on_gpu)
-        _use_amp(cfg)
+        use_amp(cfg, Namespace(amp=True))
     assert cfg.optim_wrapper.type == expected
     assert OPTIM_WRAPPERS.get(expected) is not None
     assert ("loss_scale" in cfg.optim_wrapper) == (on_gpu and given != expected)
@@ -35,4 +37,4 @@ def test_half_precision_form_of_the_wrapper(given, on_gpu, expected, monkeypatch
 def test_others_have_none():
     cfg = Config({"optim_wrapper": {"type": "ApexOptimWrapper"}})
     with pytest.raises(UserError, match=r"--amp: expected .*got ApexOptimWrapper"):
-        _use_amp(cfg)
+        use_amp(cfg, Namespace(amp=True))

@@ -1,0 +1,241 @@
+"""The edits that make a run of a config, one by one, in the order of the lists.
+
+Each takes the config and the arguments of the tool, says what it needs and what it
+changes, and leaves the config alone where the tool was not asked for it. What is at
+fault is a `UserError` that names path or key.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import METRICS
+
+from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumable
+from mmrev.console import say
+from mmrev.errors import UserError
+from mmrev.runs.config import check_data, evaluators
+from mmrev.runs.expected import expected_results
+
+__all__ = ["TEST_STEPS", "TRAIN_STEPS", "section"]
+
+# The single-precision wrappers, whose half-precision forms --amp takes.
+_PLAIN_WRAPPERS = ("OptimWrapper", "mmrev.AGCOptimWrapper", "mmrev.SAMOptimWrapper")
+
+
+def require_training_data(cfg: Config, args: Namespace) -> None:
+    """Look for the files of training and validation; changes nothing."""
+    check_data(cfg, "train", "val")
+    if cfg.get("train_dataloader") is None:
+        raise UserError(f"config {args.config}: no train_dataloader; nothing to train.")
+
+
+def require_test_data(cfg: Config, args: Namespace) -> None:
+    """Look for the files of the test; changes nothing."""
+    check_data(cfg, "test")
+    if cfg.get("test_dataloader") is None:
+        raise UserError(f"config {args.config}: no test_dataloader; nothing to test.")
+
+
+def use_amp(cfg: Config, args: Namespace) -> None:
+    """``--amp``: needs a plain ``optim_wrapper``, gives its half-precision form."""
+    if not args.amp:
+        return
+    kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
+    if kind in _PLAIN_WRAPPERS and torch.cuda.is_available():
+        kind = kind.replace("OptimWrapper", "AmpOptimWrapper")
+        cfg.optim_wrapper.update(type=kind, loss_scale="dynamic")
+    elif kind in _PLAIN_WRAPPERS:
+        kind = kind.removeprefix("mmrev.").replace("Optim", "BFloat16Optim")
+        cfg.optim_wrapper.type = f"mmrev.{kind}"
+    elif not kind.endswith(("AmpOptimWrapper", "BFloat16OptimWrapper")):
+        raise UserError(
+            "--amp: expected optim_wrapper.type "
+            f"{' or '.join(_PLAIN_WRAPPERS)}, got {kind}."
+        )
+
+
+def scale_lr(cfg: Config, args: Namespace) -> None:
+    """``--auto-scale-lr``: needs and enables ``auto_scale_lr``."""
+    if not args.auto_scale_lr:
+        return
+    if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+        raise UserError(
+            f"--auto-scale-lr: config {args.config} sets no "
+            "auto_scale_lr.base_batch_size, the batch size its lr is meant for."
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def resume(cfg: Config, args: Namespace) -> None:
+    """``--resume``: needs ``work_dir``; sets ``load_from``, ``resume`` and the seed."""
+    if args.resume is None:
+        return
+    cfg.resume = True
+    if args.resume == "auto":
+        path, meta, skipped = find_resumable(cfg.work_dir)
+        for line in skipped:
+            say(f"resume: {line}")
+        if path is None:
+            say(f"resume: no checkpoint in {cfg.work_dir}; starting anew")
+            cfg.resume = False
+            return
+    else:
+        path, meta = args.resume, read_resumable(args.resume)
+    say(f"resume: {path} (epoch {meta.get('epoch')}, iteration {meta.get('iter')})")
+    cfg.load_from = str(path)
+    # The sampler is seeded before mmengine reads the checkpoint's seed.
+    randomness = section(cfg, "randomness")
+    if randomness.get("seed") is None:
+        randomness["seed"] = meta.get("seed")
+    _add_hook(cfg, type="mmrev.StrictCheckpointHook")
+
+
+def require_initial_weights(cfg: Config, args: Namespace) -> None:
+    """Read ``load_from`` of a run that does not resume; changes nothing."""
+    if args.resume is None and cfg.get("load_from"):
+        read_checkpoint(cfg.load_from)
+
+
+def write_whole_checkpoints(cfg: Config, args: Namespace) -> None:
+    """Change ``default_hooks.checkpoint`` so that no checkpoint is half written."""
+    hooks = section(cfg, "default_hooks")
+    hooks.setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
+    if hooks.checkpoint and hooks.checkpoint.type == "CheckpointHook":
+        hooks.checkpoint.type = "mmrev.AtomicCheckpointHook"
+
+
+def seed_by_iteration(cfg: Config, args: Namespace) -> None:
+    """Add a hook and ``worker_init_fn``: a resumed run draws what a whole one does."""
+    _add_hook(cfg, type="mmrev.IterationSeedHook")
+    cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
+
+
+def survive_unreadable_in_validation(cfg: Config, args: Namespace) -> None:
+    """Wrap the data set of ``val_dataloader``, if there is one."""
+    if cfg.get("val_dataloader") is not None:
+        _survive_unreadable(cfg, "val")
+
+
+def survive_unreadable_in_test(cfg: Config, args: Namespace) -> None:
+    """Wrap the data set of ``test_dataloader``, which ``--tta`` has changed."""
+    _survive_unreadable(cfg, "test")
+
+
+def load_tested_checkpoint(cfg: Config, args: Namespace) -> None:
+    """Set ``load_from`` to the file to be tested, which must fit in every weight."""
+    if "://" in args.checkpoint:
+        raise UserError(
+            f"checkpoint {args.checkpoint}: download it and give the file, so that "
+            "the record can tell its hash."
+        )
+    read_checkpoint(args.checkpoint)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    _add_hook(cfg, type="mmrev.StrictCheckpointHook")
+
+
+def require_expected_results(cfg: Config, args: Namespace) -> None:
+    """``--check``: needs ``expected_results``; changes nothing."""
+    if args.check:
+        expected_results(cfg)
+
+
+def drop_training(cfg: Config, args: Namespace) -> None:
+    """Empty what training and validation need: their data may be missing."""
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+
+
+def use_tta(cfg: Config, args: Namespace) -> None:
+    """``--tta``: needs ``tta_model``, ``tta_pipeline``; wraps the model, sets it."""
+    if not args.tta:
+        return
+    if missing := [key for key in ("tta_model", "tta_pipeline") if key not in cfg]:
+        raise UserError(
+            f"--tta: config {cfg.filename} has no {' and no '.join(missing)}; add it, "
+            "or test without --tta."
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    _test_dataset(cfg).pipeline = cfg.tta_pipeline
+
+
+def dump_predictions(cfg: Config, args: Namespace) -> None:
+    """``--out``: needs the test's ``data_root``; adds to ``test_evaluator``."""
+    if not args.out:
+        return
+    if not args.out.endswith(".npz"):
+        raise UserError(f"--out: expected an .npz file, got {args.out}.")
+    dump = {
+        "type": "mmrev.DumpPredictions",
+        "out_file_path": args.out,
+        "data_root": _test_dataset(cfg).get("data_root") or "",
+    }
+    cfg.test_evaluator = [*evaluators(cfg, "test"), dump]
+
+
+def draw_predictions(cfg: Config, args: Namespace) -> None:
+    """``--show-dir``: adds the hook that draws."""
+    if args.show_dir:
+        _add_hook(cfg, type="mmrev.DrawPredictionsHook", out_dir=args.show_dir)
+
+
+Step = Callable[[Config, Namespace], None]
+
+TRAIN_STEPS: tuple[Step, ...] = (
+    require_training_data,
+    use_amp,
+    scale_lr,
+    resume,
+    require_initial_weights,
+    write_whole_checkpoints,
+    seed_by_iteration,
+    survive_unreadable_in_validation,
+)
+TEST_STEPS: tuple[Step, ...] = (
+    require_test_data,
+    load_tested_checkpoint,
+    require_expected_results,
+    drop_training,
+    use_tta,
+    survive_unreadable_in_test,
+    # Last of those that change the metrics: the step before it asks the config's own.
+    dump_predictions,
+    draw_predictions,
+)
+
+
+def section(cfg: Config, name: str) -> ConfigDict:
+    """The part of a config by name; an empty one where it has none."""
+    if cfg.get(name) is None:
+        cfg[name] = {}
+    return cfg[name]
+
+
+def _add_hook(cfg: Config, **hook) -> None:
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
+
+
+def _survive_unreadable(cfg: Config, split: str) -> None:
+    """Let a split be evaluated without its unreadable images, where they are counted.
+
+    Other metrics would take what `ReadableDataset` gives in their place for theirs.
+    """
+    loader = cfg[f"{split}_dataloader"]
+    if all(map(_counts_each_image_once, evaluators(cfg, split))):
+        loader.dataset = {"type": "mmrev.ReadableDataset", "dataset": loader.dataset}
+
+
+def _counts_each_image_once(metric: ConfigDict) -> bool:
+    kind = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
+    return getattr(kind, "counts_each_image_once", False)
+
+
+def _test_dataset(cfg: Config) -> ConfigDict:
+    """The data set of the test, without wrappers."""
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
