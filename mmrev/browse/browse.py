@@ -1,7 +1,6 @@
 """Ground truth beside predictions, worst images first, as one page of HTML."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from mmrev.console import quiet, say
 from mmrev.errors import UserError
 from mmrev.models.stitching import find_stitched
 from mmrev.runs.config import check_data, load_config
+from mmrev.wrappers import plain_settings
 
 __all__ = ["browse"]
 
@@ -62,7 +62,8 @@ def browse(args: Namespace) -> Path:
         raise UserError(f"config {args.config}: no {loader}; nothing to look at.")
     check_data(cfg, args.split)
     init_default_scope(cfg.default_scope)
-    sets = list(_datasets(cfg[loader].dataset))
+    settings = plain_settings(cfg[loader].dataset, f"{loader}.dataset")
+    sets = [DATASETS.build(one) for _, one in settings]
     places = [(one, index) for one in sets for index in range(len(one))]
     page = _page_of(args, *places[0])
     model = _load_model(cfg, args) if args.checkpoint else None
@@ -96,17 +97,6 @@ def read_image(dataset: BaseDataset, index: int) -> dict[str, Any]:
         if isinstance(step, LoadImageFromFile | LoadAnnotations):
             results = step(results)
     return results
-
-
-def _datasets(settings: Mapping) -> Iterator[BaseDataset]:
-    """The data sets inside of wrappers, which repeat and mix for training."""
-    if "dataset" in settings:
-        yield from _datasets(settings["dataset"])
-    elif "datasets" in settings:
-        for inner in settings["datasets"]:
-            yield from _datasets(inner)
-    else:
-        yield DATASETS.build(settings)
 
 
 def _page_of(

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmrev.errors import UserError, nearest
+from mmrev.wrappers import plain_settings
 
 __all__ = ["OverrideAction", "check_data", "components", "evaluators", "load_config"]
 
@@ -206,7 +207,8 @@ def check_data(cfg: Config, *splits: str) -> None:
         if loader is None:
             continue
         own = False
-        for where, dataset in _datasets(loader["dataset"], f"{split}_dataloader"):
+        place = f"{split}_dataloader.dataset"
+        for where, dataset in plain_settings(loader["dataset"], place):
             if str(dataset.get("type", "")).startswith("mmrev."):
                 own = True
             else:
@@ -216,17 +218,6 @@ def check_data(cfg: Config, *splits: str) -> None:
         for evaluator in evaluators(cfg, split):
             if path := evaluator.get("ann_file"):
                 _require(f"{split}_evaluator.ann_file", path)
-
-
-def _datasets(dataset: Mapping, where: str) -> Iterator[tuple[str, Mapping]]:
-    where = f"{where}.dataset"
-    if "dataset" in dataset:
-        yield from _datasets(dataset["dataset"], where)
-    elif "datasets" in dataset:
-        for index, inner in enumerate(dataset["datasets"]):
-            yield from _datasets(inner, f"{where}.datasets.{index}")
-    else:
-        yield where, dataset
 
 
 def _check_dataset(where: str, dataset: Mapping) -> None:
