@@ -6,6 +6,23 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+AFFINE = r"(weight|bias)"
+NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+OWN = (r"((?:stem|stages|columns|norms)\..+)", r"\1")
+"""The rename of what is called as in our backbones."""
+
+
+def count(weights: Iterable[str], part: str) -> int:
+    """How many modules the keys number behind a name."""
+    numbers = (re.match(rf"{re.escape(part)}\.(\d+)\.", key) for key in weights)
+    return 1 + max((int(match[1]) for match in numbers if match), default=-1)
+
+
+def norms(weights: Iterable[str]) -> dict:
+    """The settings of our backbones' output norms, where the keys have them."""
+    levels = [level for level in range(4) if f"norms.{level}.weight" in weights]
+    return {"out_norm": "layer_norm", "out_indices": levels} if levels else {}
+
 
 def _as_they_are(weights: dict[str, Tensor], _: Mapping[str, Tensor]) -> dict:
     return weights

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.layout import OWN, Layout, count, norms
 
 _CONV = r"(weight|bias|gain)"
 _BLOCK = r"stages\.(\d+)\.(\d+)"
@@ -42,25 +42,19 @@ def _adapt(weights: dict[str, Tensor], given: Mapping[str, Tensor]) -> dict:
 
 def _backbone(weights: Mapping[str, Tensor]) -> dict:
     """Read the architecture off the names and shapes."""
-    blocks = {match[0] for key in weights if (match := re.match(_BLOCK, key))}
     arch = {
         "channels": [
             weights[f"stages.{stage}.0.conv4.weight"].shape[0] for stage in range(4)
         ],
-        "depths": [
-            sum(block.startswith(f"stages.{stage}.") for block in blocks)
-            for stage in range(4)
-        ],
+        "depths": [count(weights, f"stages.{stage}") for stage in range(4)],
         "group_width": weights["stages.0.0.conv2.weight"].shape[1],
     }
-    config = {
+    return {
         "type": "mmrev.NFNet",
         "arch": arch,
         "in_channels": weights["stem.0.weight"].shape[1],
+        **norms(weights),
     }
-    if norms := [level for level in range(4) if f"norms.{level}.weight" in weights]:
-        config |= {"out_norm": "layer_norm", "out_indices": norms}
-    return config
 
 
 LAYOUTS = (
@@ -90,7 +84,7 @@ LAYOUTS = (
     Layout(
         name="mmrev.NFNet",
         marker=r"stages\.0\.0\.skip_gain",
-        renames=((r"((?:stem|stages|norms)\..+)", r"\1"),),
+        renames=(OWN,),
         heads=(),
         backbone=_backbone,
     ),

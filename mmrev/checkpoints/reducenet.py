@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.layout import OWN, Layout, norms
 
 
 def _backbone(weights: Mapping[str, Tensor]) -> dict:
@@ -30,22 +30,20 @@ def _backbone(weights: Mapping[str, Tensor]) -> dict:
         channels.append(out_channels)
         depths.append(block)
     expansion = 1 if deploy else hidden // channels[-1]
-    config = {
+    return {
         "type": "mmrev.ReduceNet",
         "arch": {"channels": channels, "depths": depths, "expansion": expansion},
         "activation_free": "stem.body.2.fade" in weights,
         "deploy": deploy,
+        **norms(weights),
     }
-    if norms := [level for level in range(4) if f"norms.{level}.weight" in weights]:
-        config |= {"out_norm": "layer_norm", "out_indices": norms}
-    return config
 
 
 LAYOUTS = (
     Layout(
         name="mmrev.ReduceNet",
         marker=r"stages\.0\.0\.body\.(?:0\.)?weight",
-        renames=((r"((?:stem|stages|norms)\..+)", r"\1"),),
+        renames=(OWN,),
         heads=(),
         backbone=_backbone,
     ),

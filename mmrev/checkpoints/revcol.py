@@ -5,23 +5,17 @@ Segmentation/ (the same names under ``backbone.``), each also with the extra bra
 revcol_huge.py, ``up2``.
 """
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.layout import OWN, Layout, count, norms
 
 _AFFINE = r"(?:weight|bias)"
 _STEM = rf"(stem\.[01]\.{_AFFINE})"
 _FUSION = rf"([01]\.{_AFFINE})"
 _BLOCK = rf"(blocks\.\d+\.(?:(?:dwconv|norm|pwconv1|pwconv2)\.{_AFFINE}|gamma))"
 _LEVEL = r"subnet(\d+)\.level([0-3])"
-
-
-def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """How many modules of a numbered list have weights."""
-    return len({match[0] for key in weights if (match := re.match(pattern, key))})
 
 
 def _backbone(weights: Mapping[str, Tensor]) -> dict:
@@ -31,21 +25,18 @@ def _backbone(weights: Mapping[str, Tensor]) -> dict:
             weights[f"columns.0.gains.{level}"].shape[1] for level in range(4)
         ],
         "depths": [
-            _count(weights, rf"columns\.0\.levels\.{level}\.blocks\.\d+\.")
-            for level in range(4)
+            count(weights, f"columns.0.levels.{level}.blocks") for level in range(4)
         ],
-        "num_columns": _count(weights, r"columns\.\d+\."),
+        "num_columns": count(weights, "columns"),
         "top_to_bottom": "columns.1.levels.0.ups.1.0.weight" in weights,
     }
-    config = {
+    return {
         "type": "mmrev.RevCol",
         "arch": arch,
         "in_channels": weights["stem.0.weight"].shape[1],
         "kernel_size": weights["columns.0.levels.0.blocks.0.dwconv.weight"].shape[-1],
+        **norms(weights),
     }
-    if norms := [level for level in range(4) if f"norms.{level}.weight" in weights]:
-        config |= {"out_norm": "layer_norm", "out_indices": norms}
-    return config
 
 
 LAYOUTS = (
@@ -72,7 +63,7 @@ LAYOUTS = (
     Layout(
         name="mmrev.RevCol",
         marker=r"columns\.0\.gains\.0",
-        renames=((r"((?:stem|columns|norms)\..+)", r"\1"),),
+        renames=(OWN,),
         heads=(),
         backbone=_backbone,
     ),

@@ -22,10 +22,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.layout import AFFINE, NORM, Layout, count
 
-_AFFINE = r"(weight|bias)"
-_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _ANCHOR = r"anchors\.(\d+)"
 _HEADS = tuple(
     f"anchors.{anchor}.{head}." for anchor in range(3) for head in ("head", "fc")
@@ -46,28 +44,28 @@ def _stitches(theirs: str, stage: int, front: int, end: int) -> tuple:
     transform = rf"{theirs}\.(\d+)\.transform"
     ours = rf"stitches.stage{stage}_{front}to{end}.\1.0"
     return (
-        (rf"{transform}\.{_AFFINE}", rf"{ours}.\2"),
+        (rf"{transform}\.{AFFINE}", rf"{ours}.\2"),
         (rf"{transform}\.lora_A", rf"{ours}.down"),
         (rf"{transform}\.lora_B", rf"{ours}.up"),
     )
 
 
 _PATCHES = (
-    rf"{_ANCHOR}\.patch_embed\.proj\.{_AFFINE}",
+    rf"{_ANCHOR}\.patch_embed\.proj\.{AFFINE}",
     r"anchors.\1.patch_embed.projection.\2",
 )
 _VIT_BLOCK = rf"{_ANCHOR}\.blocks\.(\d+)"
 _VIT = (
     (rf"{_ANCHOR}\.(cls_token|pos_embed)", r"anchors.\1.\2"),
     _PATCHES,
-    (rf"{_ANCHOR}\.norm\.{_AFFINE}", r"anchors.\1.ln1.\2"),
-    (rf"{_VIT_BLOCK}\.norm([12])\.{_AFFINE}", r"anchors.\1.layers.\2.ln\3.\4"),
+    (rf"{_ANCHOR}\.norm\.{AFFINE}", r"anchors.\1.ln1.\2"),
+    (rf"{_VIT_BLOCK}\.norm([12])\.{AFFINE}", r"anchors.\1.layers.\2.ln\3.\4"),
     (
-        rf"{_VIT_BLOCK}\.attn\.(qkv|proj)\.{_AFFINE}",
+        rf"{_VIT_BLOCK}\.attn\.(qkv|proj)\.{AFFINE}",
         r"anchors.\1.layers.\2.attn.\3.\4",
     ),
-    (rf"{_VIT_BLOCK}\.mlp\.fc1\.{_AFFINE}", r"anchors.\1.layers.\2.ffn.layers.0.0.\3"),
-    (rf"{_VIT_BLOCK}\.mlp\.fc2\.{_AFFINE}", r"anchors.\1.layers.\2.ffn.layers.1.\3"),
+    (rf"{_VIT_BLOCK}\.mlp\.fc1\.{AFFINE}", r"anchors.\1.layers.\2.ffn.layers.0.0.\3"),
+    (rf"{_VIT_BLOCK}\.mlp\.fc2\.{AFFINE}", r"anchors.\1.layers.\2.ffn.layers.1.\3"),
     (rf"{_VIT_BLOCK}\.gamma_1", r"anchors.\1.layers.\2.attn.gamma1.weight"),
     (rf"{_VIT_BLOCK}\.gamma_2", r"anchors.\1.layers.\2.ffn.gamma2.weight"),
 )
@@ -75,20 +73,20 @@ _SWIN_BLOCK = rf"{_ANCHOR}\.layers\.(\d)\.blocks\.(\d+)"
 _SWIN_OURS = r"anchors.\1.stages.\2.blocks.\3"
 _SWIN = (
     _PATCHES,
-    (rf"{_ANCHOR}\.patch_embed\.norm\.{_AFFINE}", r"anchors.\1.patch_embed.norm.\2"),
-    (rf"{_ANCHOR}\.norm\.{_AFFINE}", r"anchors.\1.norm3.\2"),
+    (rf"{_ANCHOR}\.patch_embed\.norm\.{AFFINE}", r"anchors.\1.patch_embed.norm.\2"),
+    (rf"{_ANCHOR}\.norm\.{AFFINE}", r"anchors.\1.norm3.\2"),
     (
         rf"{_ANCHOR}\.layers\.(\d)\.downsample\.(reduction\.weight|norm\.(?:weight|bias))",
         r"anchors.\1.stages.\2.downsample.\3",
     ),
-    (rf"{_SWIN_BLOCK}\.norm([12])\.{_AFFINE}", rf"{_SWIN_OURS}.norm\4.\5"),
+    (rf"{_SWIN_BLOCK}\.norm([12])\.{AFFINE}", rf"{_SWIN_OURS}.norm\4.\5"),
     (
         rf"{_SWIN_BLOCK}\.attn\."
         r"((?:qkv|proj)\.(?:weight|bias)|relative_position_bias_table)",
         rf"{_SWIN_OURS}.attn.w_msa.\4",
     ),
-    (rf"{_SWIN_BLOCK}\.mlp\.fc1\.{_AFFINE}", rf"{_SWIN_OURS}.ffn.layers.0.0.\4"),
-    (rf"{_SWIN_BLOCK}\.mlp\.fc2\.{_AFFINE}", rf"{_SWIN_OURS}.ffn.layers.1.\4"),
+    (rf"{_SWIN_BLOCK}\.mlp\.fc1\.{AFFINE}", rf"{_SWIN_OURS}.ffn.layers.0.0.\4"),
+    (rf"{_SWIN_BLOCK}\.mlp\.fc2\.{AFFINE}", rf"{_SWIN_OURS}.ffn.layers.1.\4"),
 )
 _TABLES = (r".+\.(?:relative_position_index|attn_mask)",)
 _COMPUTED = (r"route_table", r".+\.relative_position_index")
@@ -125,17 +123,11 @@ def _refuse_levit(weights: dict[str, Tensor], _: Mapping[str, Tensor]) -> dict:
     )
 
 
-def _count(weights: Mapping[str, Tensor], part: str) -> int:
-    """How many parts a checkpoint numbers behind a name."""
-    numbers = (re.match(rf"{re.escape(part)}\.(\d+)\.", key) for key in weights)
-    return 1 + max((int(match[1]) for match in numbers if match), default=-1)
-
-
 def _stitched(weights: Mapping[str, Tensor], anchor_of, **settings) -> dict:
     """The config of a stitched backbone, from that of each anchor."""
     anchors = [
         anchor_of(weights, f"anchors.{anchor}")
-        for anchor in range(_count(weights, "anchors"))
+        for anchor in range(count(weights, "anchors"))
     ]
     return {"type": "mmrev.StitchedBackbone", "anchors": anchors, **settings}
 
@@ -146,7 +138,7 @@ def _shapes_of_vit(weights: Mapping[str, Tensor], name: str) -> dict:
     patch_size = weights[f"{name}.patch_embed.projection.weight"].shape[-1]
     return {
         "embed_dims": channels,
-        "num_layers": _count(weights, f"{name}.layers"),
+        "num_layers": count(weights, f"{name}.layers"),
         "num_heads": channels // 64,
         "patch_size": patch_size,
         "img_size": patch_size * math.isqrt(tokens - 1),
@@ -179,7 +171,7 @@ def _swin(weights: Mapping[str, Tensor], name: str) -> dict:
     return {
         "type": "mmdet.SwinTransformer",
         "embed_dims": len(weights[f"{name}.patch_embed.projection.weight"]),
-        "depths": [_count(weights, f"{name}.stages.{s}.blocks") for s in range(4)],
+        "depths": [count(weights, f"{name}.stages.{s}.blocks") for s in range(4)],
         "num_heads": [table.shape[1] for table in tables],
         "window_size": (math.isqrt(len(tables[0])) + 1) // 2,
     }
@@ -188,7 +180,7 @@ def _swin(weights: Mapping[str, Tensor], name: str) -> dict:
 def _resnet_or_swin(weights: Mapping[str, Tensor], name: str) -> dict:
     if f"{name}.conv1.weight" not in weights:
         return _swin(weights, name)
-    depths = tuple(_count(weights, f"{name}.layer{stage}") for stage in range(1, 5))
+    depths = tuple(count(weights, f"{name}.layer{stage}") for stage in range(1, 5))
     bottleneck = f"{name}.layer1.0.conv3.weight" in weights
     if (depths, bottleneck) not in _RESNETS:
         raise ValueError(
@@ -268,13 +260,13 @@ LAYOUTS = (
         # All else is called as in our own.
         marker=r"anchors\.0\.fc\.weight",
         renames=(
-            (rf"{_ANCHOR}\.(conv1\.weight|bn1\.{_NORM})", r"anchors.\1.\2"),
+            (rf"{_ANCHOR}\.(conv1\.weight|bn1\.{NORM})", r"anchors.\1.\2"),
             (
-                rf"{_ANCHOR}\.(layer\d\.\d+\.(?:conv\d\.weight|bn\d\.{_NORM}))",
+                rf"{_ANCHOR}\.(layer\d\.\d+\.(?:conv\d\.weight|bn\d\.{NORM}))",
                 r"anchors.\1.\2",
             ),
             (
-                rf"{_ANCHOR}\.(layer\d\.0\.downsample\.(?:0\.weight|1\.{_NORM}))",
+                rf"{_ANCHOR}\.(layer\d\.0\.downsample\.(?:0\.weight|1\.{NORM}))",
                 r"anchors.\1.\2",
             ),
             *_SWIN,

@@ -16,12 +16,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.layout import AFFINE, OWN, Layout, count, norms
 
 WINDOWS = "pretrained_windows"
 """A buffer of our model, one number a stage; here 0 stands for what is not known."""
 
-_AFFINE = r"(weight|bias)"
 _ATTENTION = r"(logit_scale|q_bias|v_bias|qkv\.weight|proj\.(?:weight|bias))"
 _CPB = r"(?:cpb|rpe)_mlp\.(0\.weight|0\.bias|2\.weight)"
 _MERGE = r"(reduction\.weight|norm\.(?:weight|bias))"
@@ -48,17 +47,17 @@ def _renames(stages: str, attention: str, mlp: tuple[str, str]) -> tuple:
     return (
         (rf"{block}\.{attention}\.{_ATTENTION}", _block("attn.layer.attention")),
         (rf"{block}\.{attention}\.{_CPB}", _block("attn.layer.attention.cpb_mlp")),
-        (rf"{block}\.norm1\.{_AFFINE}", _block("attn.norm")),
-        (rf"{block}\.{fc1}\.{_AFFINE}", _block("mlp.layer.fc1")),
-        (rf"{block}\.{fc2}\.{_AFFINE}", _block("mlp.layer.fc2")),
-        (rf"{block}\.norm2\.{_AFFINE}", _block("mlp.norm")),
+        (rf"{block}\.norm1\.{AFFINE}", _block("attn.norm")),
+        (rf"{block}\.{fc1}\.{AFFINE}", _block("mlp.layer.fc1")),
+        (rf"{block}\.{fc2}\.{AFFINE}", _block("mlp.layer.fc2")),
+        (rf"{block}\.norm2\.{AFFINE}", _block("mlp.norm")),
     )
 
 
 def _official(prefix: str) -> tuple:
     stages = rf"{prefix}layers"
     return (
-        (rf"{prefix}patch_embed\.(proj|norm)\.{_AFFINE}", r"stem.\1.\2"),
+        (rf"{prefix}patch_embed\.(proj|norm)\.{AFFINE}", r"stem.\1.\2"),
         *_renames(stages, "attn", (r"mlp\.fc1", r"mlp\.fc2")),
         # Merges at the end of a stage; ours are at the start of the next.
         *(
@@ -68,7 +67,7 @@ def _official(prefix: str) -> tuple:
             )
             for index in range(3)
         ),
-        (rf"{prefix}norm\.{_AFFINE}", r"norms.3.\1"),
+        (rf"{prefix}norm\.{AFFINE}", r"norms.3.\1"),
     )
 
 
@@ -134,12 +133,6 @@ def _from_name(name: str) -> dict[str, Tensor]:
 
 def _backbone(weights: Mapping[str, Tensor]) -> dict:
     """Read the architecture off the names and shapes."""
-    numbers = [
-        (int(match[1]), int(match[2]))
-        for key in weights
-        if (match := re.match(r"stages\.(\d)\.(\d+)\.", key))
-    ]
-    depths = [1 + max(b for s, b in numbers if s == stage) for stage in range(4)]
     scale = "stages.{}.0.attn.layer.attention.logit_scale"
     extra = [
         int(match[1]) + 1
@@ -147,20 +140,18 @@ def _backbone(weights: Mapping[str, Tensor]) -> dict:
         if (match := re.fullmatch(r"stages\.\d\.(\d+)\.norm\.weight", key))
     ]
     channels, in_channels = weights["stem.proj.weight"].shape[:2]
-    config = {
+    return {
         "type": "mmrev.SwinTransformerV2",
         "arch": {
             "embed_dims": channels,
-            "depths": depths,
+            "depths": [count(weights, f"stages.{stage}") for stage in range(4)],
             "num_heads": [len(weights[scale.format(stage)]) for stage in range(4)],
             "extra_norm_every_n_blocks": min(extra, default=0),
         },
         "in_channels": in_channels,
         "pretrained_window_sizes": weights[WINDOWS].tolist(),
+        **norms(weights),
     }
-    if norms := [level for level in range(4) if f"norms.{level}.weight" in weights]:
-        config |= {"out_norm": "layer_norm", "out_indices": norms}
-    return config
 
 
 LAYOUTS = (
@@ -189,10 +180,10 @@ LAYOUTS = (
         name="timm.swinv2",
         marker=r"layers\.3\.downsample\.reduction\.weight",
         renames=(
-            (rf"patch_embed\.(proj|norm)\.{_AFFINE}", r"stem.\1.\2"),
+            (rf"patch_embed\.(proj|norm)\.{AFFINE}", r"stem.\1.\2"),
             *_renames("layers", "attn", (r"mlp\.fc1", r"mlp\.fc2")),
             (rf"layers\.(\d+)\.downsample\.{_MERGE}", r"stages.\1.merge.\2"),
-            (rf"norm\.{_AFFINE}", r"norms.3.\1"),
+            (rf"norm\.{AFFINE}", r"norms.3.\1"),
         ),
         heads=("head.",),
         backbone=_backbone,
@@ -204,14 +195,14 @@ LAYOUTS = (
         name="mmpretrain.SwinTransformerV2",
         marker=r"stages\.0\.blocks\.0\.attn\.w_msa\.logit_scale",
         renames=(
-            (rf"patch_embed\.projection\.{_AFFINE}", r"stem.proj.\1"),
-            (rf"patch_embed\.norm\.{_AFFINE}", r"stem.norm.\1"),
+            (rf"patch_embed\.projection\.{AFFINE}", r"stem.proj.\1"),
+            (rf"patch_embed\.norm\.{AFFINE}", r"stem.norm.\1"),
             *_renames(
                 "stages", r"attn\.w_msa", (r"ffn\.layers\.0\.0", r"ffn\.layers\.1")
             ),
-            (rf"stages\.(\d+)\.blocks\.(\d+)\.norm3\.{_AFFINE}", _block("norm")),
+            (rf"stages\.(\d+)\.blocks\.(\d+)\.norm3\.{AFFINE}", _block("norm")),
             (rf"stages\.(\d+)\.downsample\.{_MERGE}", r"stages.\1.merge.\2"),
-            (rf"norm([0-3])\.{_AFFINE}", r"norms.\1.\2"),
+            (rf"norm([0-3])\.{AFFINE}", r"norms.\1.\2"),
         ),
         heads=("head.",),
         backbone=_backbone,
@@ -222,10 +213,7 @@ LAYOUTS = (
     Layout(
         name="mmrev.SwinTransformerV2",
         marker=r"stages\.0\.0\.attn\.layer\.attention\.logit_scale",
-        renames=(
-            (r"((?:stem|stages|norms)\..+)", r"\1"),
-            (WINDOWS, WINDOWS),
-        ),
+        renames=(OWN, (WINDOWS, WINDOWS)),
         heads=(),
         backbone=_backbone,
     ),

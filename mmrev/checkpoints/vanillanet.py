@@ -11,10 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmrev.checkpoints.layout import Layout
-
-_AFFINE = r"(weight|bias)"
-_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+from mmrev.checkpoints.layout import AFFINE, NORM, OWN, Layout, norms
 
 
 def _into_stages(weights: dict[str, Tensor], _: Mapping[str, Tensor]) -> dict:
@@ -56,15 +53,13 @@ def _backbone(weights: Mapping[str, Tensor]) -> dict:
             channels.append(len(weights[name]))
             strides.append(1 if block or not stage else 2)
             block += 1
-    config = {
+    return {
         "type": "mmrev.VanillaNet",
         "arch": {"channels": channels, "strides": strides},
         "act_num": weights[f"stem.{series}.weight"].shape[-1] // 2,
         "deploy": deploy,
+        **norms(weights),
     }
-    if norms := [level for level in range(4) if f"norms.{level}.weight" in weights]:
-        config |= {"out_norm": "layer_norm", "out_indices": norms}
-    return config
 
 
 LAYOUTS = (
@@ -72,18 +67,18 @@ LAYOUTS = (
         name="vanillanet",
         marker=r"stem1\.0\.weight",
         renames=(
-            (rf"stem1\.0\.{_AFFINE}", r"stem.conv.0.\1"),
-            (rf"stem1\.1\.{_NORM}", r"stem.conv.1.\1"),
-            (rf"stem2\.0\.{_AFFINE}", r"stem.conv.3.\1"),
-            (rf"stem2\.1\.{_NORM}", r"stem.conv.4.\1"),
+            (rf"stem1\.0\.{AFFINE}", r"stem.conv.0.\1"),
+            (rf"stem1\.1\.{NORM}", r"stem.conv.1.\1"),
+            (rf"stem2\.0\.{AFFINE}", r"stem.conv.3.\1"),
+            (rf"stem2\.1\.{NORM}", r"stem.conv.4.\1"),
             (r"stem2\.2\.weight", r"stem.act.conv.0.weight"),
-            (rf"stem2\.2\.bn\.{_NORM}", r"stem.act.conv.1.\1"),
-            (rf"stages\.(\d+)\.conv1\.0\.{_AFFINE}", r"blocks.\1.conv.0.\2"),
-            (rf"stages\.(\d+)\.conv1\.1\.{_NORM}", r"blocks.\1.conv.1.\2"),
-            (rf"stages\.(\d+)\.conv2\.0\.{_AFFINE}", r"blocks.\1.conv.3.\2"),
-            (rf"stages\.(\d+)\.conv2\.1\.{_NORM}", r"blocks.\1.conv.4.\2"),
+            (rf"stem2\.2\.bn\.{NORM}", r"stem.act.conv.1.\1"),
+            (rf"stages\.(\d+)\.conv1\.0\.{AFFINE}", r"blocks.\1.conv.0.\2"),
+            (rf"stages\.(\d+)\.conv1\.1\.{NORM}", r"blocks.\1.conv.1.\2"),
+            (rf"stages\.(\d+)\.conv2\.0\.{AFFINE}", r"blocks.\1.conv.3.\2"),
+            (rf"stages\.(\d+)\.conv2\.1\.{NORM}", r"blocks.\1.conv.4.\2"),
             (r"stages\.(\d+)\.act\.weight", r"blocks.\1.act.conv.0.weight"),
-            (rf"stages\.(\d+)\.act\.bn\.{_NORM}", r"blocks.\1.act.conv.1.\2"),
+            (rf"stages\.(\d+)\.act\.bn\.{NORM}", r"blocks.\1.act.conv.1.\2"),
         ),
         heads=("cls1.", "cls2."),
         backbone=_backbone,
@@ -93,10 +88,10 @@ LAYOUTS = (
         name="vanillanet-deploy",
         marker=r"stages\.0\.act\.bias",
         renames=(
-            (rf"stem\.0\.{_AFFINE}", r"stem.conv.\1"),
-            (rf"stem\.1\.{_AFFINE}", r"stem.act.conv.\1"),
-            (rf"stages\.(\d+)\.conv\.{_AFFINE}", r"blocks.\1.conv.\2"),
-            (rf"stages\.(\d+)\.act\.{_AFFINE}", r"blocks.\1.act.conv.\2"),
+            (rf"stem\.0\.{AFFINE}", r"stem.conv.\1"),
+            (rf"stem\.1\.{AFFINE}", r"stem.act.conv.\1"),
+            (rf"stages\.(\d+)\.conv\.{AFFINE}", r"blocks.\1.conv.\2"),
+            (rf"stages\.(\d+)\.act\.{AFFINE}", r"blocks.\1.act.conv.\2"),
         ),
         heads=("cls.",),
         backbone=_backbone,
@@ -105,7 +100,7 @@ LAYOUTS = (
     Layout(
         name="mmrev.VanillaNet",
         marker=r"stem\.act\.conv\.(?:0\.)?weight",
-        renames=((r"((?:stem|stages|norms)\..+)", r"\1"),),
+        renames=(OWN,),
         heads=(),
         backbone=_backbone,
     ),
