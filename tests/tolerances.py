@@ -7,6 +7,7 @@ RELATIVE = {
     torch.float64: 1e-9,
     torch.float32: 1e-4,
     torch.bfloat16: 3e-2,
+    torch.float16: 4e-3,
 }
 
 

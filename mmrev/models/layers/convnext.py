@@ -6,6 +6,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def _sum_of_products(rows: Tensor, x: Tensor) -> Tensor:
+    """``rows.T @ x`` in the dtype of x; of fp16 in fp32, whatever the rows' size.
+
+    Args:
+        rows: gradients that no scale was applied to yet, (rows, C_out).
+        x: (rows, C_in).
+
+    Returns:
+        (C_out, C_in).
+    """
+    if x.dtype != torch.float16:
+        return rows.to(x.dtype).T @ x
+    # The scale may be 1e-6: without it these sums are past fp16's range long before the
+    # gradient is, and with it the addends are below it. Columns of norm 1 are neither.
+    norm = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float32)
+    norm = norm.clamp(min=torch.finfo(torch.float32).tiny ** 0.5)
+    return norm[:, None] * ((rows / norm).to(x.dtype).T @ x)
+
+
 class _Remember(torch.autograd.Function):
     """Keep what the backward pass of ``scale * linear(x)`` needs, and compute it.
 
@@ -26,8 +45,9 @@ class _Remember(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = ((rows * scale).to(x.dtype) @ weight.to(x.dtype)).view_as(x)
         if any(ctx.needs_input_grad[1:]):
-            to_weight = rows.to(x.dtype).T @ x.flatten(0, -2)
-            to_bias = rows.sum(0)
+            to_weight = _sum_of_products(rows, x.flatten(0, -2))
+            wide = torch.promote_types(rows.dtype, torch.float32)
+            to_bias = rows.sum(0, dtype=wide)
             to_scale = (to_weight * weight).sum(1) + to_bias * bias
             to_weight = scale[:, None] * to_weight
             to_bias = scale * to_bias

@@ -28,16 +28,21 @@ def gelu(flavour: str) -> nn.GELU:
     return nn.GELU(approximate="tanh" if flavour == "deepmind" else "none")
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _Standardize(torch.autograd.Function):
     """Rows of mean 0 and variance 1 / fan_in, times a gain.
 
     torch's layer norm, which is fused, and its gradient with the gain's. Composed of
-    torch's own functions, autograd would keep a second copy of every weight.
+    torch's own functions, autograd would keep a second copy of every weight. Half
+    precision is computed in fp32: the sums over a row pass fp16's range.
     """
 
     @staticmethod
     def forward(ctx, weight: Tensor, gain: Tensor, flavour: str) -> Tensor:
-        rows = weight.flatten(1)
+        rows = _wide(weight.flatten(1))
         fan_in = rows.shape[1]
         # The small one only keeps constant rows from dividing by zero.
         eps = EPS if flavour == "timm" else 1e-30
@@ -46,14 +51,14 @@ class _Standardize(torch.autograd.Function):
         if flavour == "deepmind":
             scale = torch.minimum(scale, FLOOR**-0.5 / rstd)
         ctx.save_for_backward(weight, gain, mean, rstd, scale)
-        result = result * (scale * gain[:, None]).to(result.dtype)
-        return result.view_as(weight)
+        result = result * (scale * gain[:, None])
+        return result.view_as(weight).to(weight.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, gain, mean, rstd, scale = ctx.saved_tensors
-        rows, gradient = weight.flatten(1), gradient.flatten(1)
+        rows, gradient = _wide(weight.flatten(1)), _wide(gradient.flatten(1))
         fan_in = rows.shape[1]
         average = gradient.mean(1, keepdim=True)
         along = torch.linalg.vecdot(gradient, rows)[:, None] / fan_in - average * mean

@@ -1,5 +1,7 @@
 """The ConvNeXt block and its scaled linear."""
 
+import copy
+
 import pytest
 import torch
 from tolerances import assert_close
@@ -35,6 +37,35 @@ def test_scaled_linear_is_scale_times_linear(frozen, autocast):
     assert result.dtype == expected_result.dtype == torch.float32
     for one, other in zip(actual, expected, strict=True):
         assert_close(one, other, torch.bfloat16 if autocast else None)
+
+
+@pytest.mark.parametrize("initial", [0.0, 1e-6])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(torch.float16, 10.0), (torch.float32, 1e6), (torch.float32, 1e-6)],
+    ids=["fp16", "fp16 autocast, large", "fp16 autocast, small"],
+)
+def test_fp16_gradients_are_those_of_float64(dtype, size, initial):
+    """Sums may be past fp16's range and addends below it where gradients are not."""
+    torch.manual_seed(0)
+    x = nn.functional.gelu(torch.randn(40_000, 8)).half()
+    linear = nn.Linear(8, 4)
+    for parameter in linear.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    linear, scale = linear.to(dtype), torch.full((4,), initial, dtype=dtype)
+
+    def gradients(call, x, linear, scale):
+        scale = scale.requires_grad_()
+        result = call(x, linear, scale)
+        gradient = torch.full_like(result, size)
+        return torch.autograd.grad(result, [*linear.parameters(), scale], gradient)
+
+    exact = x.double(), copy.deepcopy(linear).double(), scale.double()
+    expected = gradients(plain, *exact)
+    with torch.autocast("cpu", torch.float16, enabled=dtype != torch.float16):
+        actual = gradients(scaled_linear, x, linear, scale)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one.double(), other, torch.float16)
 
 
 def test_gradcheck():

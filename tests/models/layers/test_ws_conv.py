@@ -56,6 +56,30 @@ def test_equals_the_formula_and_its_gradient(flavour):
             assert_close(actual[row], wanted[row])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_sums_rows_in_fp32(dtype):
+    """Values and gradients are within fp16's range, the sums over a row are not."""
+    module = conv(512, 4, 3, dtype=dtype)
+    with torch.no_grad():  # the last row far below the floor
+        module.weight.normal_()[3] *= 1e-4
+    exact = copy.deepcopy(module).double()
+    weight = module.standardized_weight()
+    expected = composed(exact.weight, exact.gain, "deepmind")
+    direction = 100 * weight.detach().sign()
+    for actual, wanted in zip(
+        [weight, *torch.autograd.grad(weight, (module.weight, module.gain), direction)],
+        [
+            expected,
+            *torch.autograd.grad(
+                expected, (exact.weight, exact.gain), direction.double()
+            ),
+        ],
+        strict=True,
+    ):
+        for row in range(4):
+            assert_close(actual[row].double(), wanted[row], dtype)
+
+
 def test_constant_kernels_give_zeros():
     module = conv(3, 4, 3, dtype=torch.float32)
     nn.init.constant_(module.weight, 0.3)
