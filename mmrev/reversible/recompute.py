@@ -6,12 +6,21 @@ the random generators is kept only where random numbers were drawn.
 """
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from mmrev.reversible.replay import AutocastState, RandomState, frozen_buffers
+from mmrev.reversible.replay import (
+    AutocastState,
+    RandomState,
+    Unchanged,
+    changed,
+    frozen_buffers,
+    state_of,
+    versions,
+)
 
 
 class Dropped:
@@ -20,13 +29,16 @@ class Dropped:
     Enter ``keeping()`` around the piece's forward pass.
 
     Args:
+        memory: the memory mode, for messages.
         rerun: runs the piece again, on detached inputs, in the state of the first run.
         to_the_end: whether the rerun has to finish; otherwise it stops at the last
             tensor that is needed.
     """
 
-    def __init__(self, rerun: Callable[[], None], to_the_end: bool = False):
-        self.rerun, self.to_the_end = rerun, to_the_end
+    def __init__(
+        self, memory: str, rerun: Callable[[], None], to_the_end: bool = False
+    ):
+        self.memory, self.rerun, self.to_the_end = memory, rerun, to_the_end
         self._count = 0
         self._found: dict[int, Tensor] = {}
 
@@ -34,15 +46,19 @@ class Dropped:
         """The context in which nothing but parameters is saved."""
         return saved_tensors_hooks(self._pack, self._unpack)
 
-    def _pack(self, tensor: Tensor) -> Tensor | int:
+    def _pack(self, tensor: Tensor) -> tuple[nn.Parameter, int] | int:
         if isinstance(tensor, nn.Parameter):
-            return tensor
+            return tensor, tensor._version
         self._count += 1
         return self._count - 1
 
-    def _unpack(self, packed: Tensor | int) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
+    def _unpack(self, packed: tuple[nn.Parameter, int] | int) -> Tensor:
+        if isinstance(packed, tuple):
+            parameter, version = packed
+            # A node that needs no other tensor runs nothing again that would notice.
+            if parameter._version != version:
+                raise changed(self.memory, "a parameter")
+            return parameter
         if packed not in self._found:
             self._find()
         return self._found.pop(packed)
@@ -98,28 +114,24 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
         What the module returns.
 
     Raises:
-        RuntimeError: in the backward pass, when an input was changed in place since, or
-            the module does not do the same again.
+        RuntimeError: in the backward pass, when an input, a parameter or a buffer was
+            changed in place since, or the module does not do the same again.
     """
     if not torch.is_grad_enabled():
         return module(*inputs, **settings)
     device = inputs[0].device
-    kept = [(i.detach(), i.requires_grad, i._version) for i in inputs]
+    kept = {f"input {i}": tensor.detach() for i, tensor in enumerate(inputs)}
+    needs = [tensor.requires_grad for tensor in inputs]
+    unchanged = Unchanged("recompute", lambda: chain(versions(kept), state_of(module)))
     random, autocast = RandomState(device), AutocastState.current(device)
 
     def rerun() -> None:
-        if any(tensor._version != version for tensor, _, version in kept):
-            raise RuntimeError(
-                "memory='recompute': an input of a module was changed in place before "
-                "the backward pass needed it; change a copy."
-            )
+        unchanged.check()
+        tensors = (tensor.detach() for tensor in kept.values())
         with random.replayed(), autocast(), frozen_buffers(module):
-            module(
-                *(tensor.detach().requires_grad_(need) for tensor, need, _ in kept),
-                **settings,
-            )
+            module(*map(Tensor.requires_grad_, tensors, needs), **settings)
 
-    with Dropped(rerun).keeping():
+    with Dropped("recompute", rerun).keeping():
         result = module(*inputs, **settings)
     random.forget_if_unused()
     return result

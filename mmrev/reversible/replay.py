@@ -1,11 +1,69 @@
-"""What a second run of a module must see again: random numbers, autocast, buffers."""
+"""What a second run of a module must see again: weights, random numbers, autocast."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+# By name, an object and its version: what was changed in place has another one.
+State = Iterator[tuple[str, object, int]]
+
+
+def state_of(module: nn.Module) -> State:
+    """Modes, parameters and buffers that a call of a module may read."""
+    for path, owner in module.named_modules():
+        where = f"{path}." if path else ""
+        yield f"{where}training", None, owner.training
+        yield from versions(owner._parameters, where)
+        # In training a norm changes its running statistics, and reads none.
+        if not (owner.training and isinstance(owner, _NormBase)):
+            yield from versions(owner._buffers, where)
+
+
+def versions(tensors: Mapping[str, Tensor | None], prefix: str = "") -> State:
+    """Tensors, by name, with their versions."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            yield f"{prefix}{name}", tensor, tensor._version
+
+
+class Unchanged:
+    """Refuses a backward pass after a change of what its second run reads.
+
+    As autograd does for the tensors that it keeps.
+
+    Args:
+        memory: the memory mode, for the message.
+        state: gives the state as it is.
+    """
+
+    def __init__(self, memory: str, state: Callable[[], State]):
+        self._memory, self._state = memory, state
+        self._then = list(state())
+
+    def check(self) -> None:
+        """Compare with the state at the time of making this object.
+
+        Raises:
+            RuntimeError: if something was replaced or changed in place.
+        """
+        for (name, one, before), (_, other, now) in zip(
+            self._then, self._state(), strict=False
+        ):
+            if one is not other or before != now:
+                raise changed(self._memory, name)
+
+
+def changed(memory: str, name: str) -> RuntimeError:
+    """The error for what was changed between the forward and the backward pass."""
+    return RuntimeError(
+        f"memory={memory!r}: {name} was replaced or changed in place after the forward "
+        "pass, which the backward pass repeats. Change a copy, call backward() before "
+        "a step of the optimizer, or use memory='store'."
+    )
 
 
 class RandomState:

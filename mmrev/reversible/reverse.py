@@ -11,13 +11,21 @@ the error is measured against them.
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from mmrev.reversible.column import Column, effective_gain, run_columns, run_level
 from mmrev.reversible.recompute import Dropped
-from mmrev.reversible.replay import AutocastState, RandomState, frozen_buffers
+from mmrev.reversible.replay import (
+    AutocastState,
+    RandomState,
+    Unchanged,
+    frozen_buffers,
+    state_of,
+    versions,
+)
 
 
 class Segment:
@@ -36,6 +44,8 @@ class Segment:
         self.columns = columns
         self.errors = errors
         self._needs: list[tuple[bool, ...]] = []
+        self._random: list[RandomState] = []
+        self._weights: list[Unchanged] = []
         # Output states by (column, level), as far as they are known; column -1 is the
         # one before the segment.
         self._states: dict[tuple[int, int], Tensor] = {}
@@ -46,11 +56,13 @@ class Segment:
         """Run the columns; arguments and result as of `run_columns`."""
         self._x = x.detach()
         self._autocast = AutocastState.current(x.device)
-        self._random: list[RandomState] = []
         self._front = previous and [state.detach() for state in previous]
         states, tapped = run_columns(self.columns, x, previous, taps, self._run_level)
         self._back = [state.detach() for state in states]
-        self._versions = [state._version for state in self._back]
+        ends = {"the input of the columns": self._x}
+        for name, kept in (("previous", self._front), ("returned", self._back)):
+            ends |= {f"{name} state {i}": end for i, end in enumerate(kept or ())}
+        self._ends = Unchanged("reverse", lambda: versions(ends))
         return states, tapped
 
     def _run_level(
@@ -64,7 +76,12 @@ class Segment:
         self._needs.append(tuple(t.requires_grad for t in (below, *(previous or ()))))
         random = RandomState(below.device)
         self._random.append(random)
-        dropped = Dropped(partial(self._find, number, level), to_the_end=True)
+        gain, module = {f"gains.{index}": column.gains[index]}, column.levels[index]
+        self._weights.append(
+            Unchanged("reverse", lambda: chain(versions(gain), state_of(module)))
+        )
+        find = partial(self._find, number, level)
+        dropped = Dropped("reverse", find, to_the_end=True)
         with dropped.keeping():
             state = run_level(column, index, below, previous)
         random.forget_if_unused()
@@ -80,11 +97,6 @@ class Segment:
         if number < 0:
             return self._front[level]
         if number == len(self.columns) - 1:
-            if self._back[level]._version != self._versions[level]:
-                raise RuntimeError(
-                    "memory='reverse': a state that the columns returned was changed "
-                    "in place before the backward pass needed it; change a copy."
-                )
             return self._back[level]
         if (number, level) not in self._states:
             # The loss does not reach the column after, as when only a tap is used.
@@ -96,6 +108,8 @@ class Segment:
         """Run a level again and rebuild the state that entered its column."""
         column = self.columns[number]
         place = number * len(column.levels) + level
+        self._ends.check()
+        self._weights[place].check()
         below_needs, *previous_need = self._needs[place]
         gain = effective_gain(column.gains[level].detach())
         state = self.state(number, level)
@@ -132,5 +146,12 @@ class Segment:
 
     def _measure(self, error: Tensor, reference: Tensor) -> None:
         if self.errors is not None:
-            tiny = torch.finfo(error.dtype).tiny
-            self.errors.append(error.norm() / reference.norm().clamp(min=tiny))
+            reference = _norm(reference)
+            tiny = torch.finfo(reference.dtype).tiny
+            self.errors.append(_norm(error) / reference.clamp(min=tiny))
+
+
+def _norm(state: Tensor) -> Tensor:
+    # Of a large map it may be past fp16's range.
+    wide = torch.promote_types(state.dtype, torch.float32)
+    return torch.linalg.vector_norm(state, dtype=wide)

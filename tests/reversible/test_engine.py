@@ -130,7 +130,10 @@ def test_loss_on_a_tap_or_one_level_alone(columns, x, memory, anchor_every):
 
 
 @each_mode
-def test_two_forwards_then_one_backward_twice(columns, x, memory, anchor_every):
+@pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm2d])
+def test_two_forwards_then_one_backward_twice(x, norm, memory, anchor_every):
+    columns = toy_columns(5, norm=norm)
+
     def gradients(memory):
         columns.zero_grad()
         torch.manual_seed(5)
@@ -217,12 +220,38 @@ def test_batch_norm_counts_each_batch_once(memory, anchor_every):
 
 
 def test_reverse_refuses_states_changed_in_place(columns, x):
-    states, _ = ColumnEngine("reverse", 3, quiet)(columns, x)
-    loss = loss_of(states, {})
     with torch.no_grad():
-        states[1].zero_()
-    with pytest.raises(RuntimeError, match="in place"):
-        loss.backward()
+        previous, _ = run_columns(columns[:1], x)
+    for find, name in (
+        (lambda states: states[1], "returned state 1"),
+        (lambda _: previous[2], "previous state 2"),
+        (lambda _: x, "the input of the columns"),
+    ):
+        states, _ = ColumnEngine("reverse", 2, quiet)(columns[1:], x, previous)
+        loss = loss_of(states, {})
+        with torch.no_grad():
+            find(states).zero_()
+        with pytest.raises(RuntimeError, match=f"'reverse': {name} was .*in place"):
+            loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("memory", "name"),
+    [
+        ("recompute", "levels.1.conv.bias"),
+        ("recompute", "levels.0.ups.1.weight"),
+        ("reverse", "levels.1.conv.bias"),
+        ("reverse", "levels.0.ups.1.weight"),
+        ("reverse", "gains.1"),
+    ],
+)
+def test_refuses_weights_changed_in_place(columns, x, memory, name):
+    states, _ = ColumnEngine(memory, 3, quiet)(columns, x)
+    with torch.no_grad():
+        columns[2].get_parameter(name).clamp_(max=-1)
+    said = name.removeprefix("levels.0.").removeprefix("levels.1.")
+    with pytest.raises(RuntimeError, match=f"{memory}': {said} was .*in place"):
+        loss_of(states, {}).backward()
 
 
 @pytest.mark.parametrize("backward", [True, False])
@@ -267,6 +296,17 @@ def test_large_error_changes_to_recompute(x):
     assert engine.largest_error > ERROR_BOUNDS[torch.float32]
     assert "bound" in said[-1]
     assert "memory='recompute'" in said[-1]
+
+
+def test_errors_of_large_half_precision_states_are_seen():
+    """The norm of a state may be past fp16's range."""
+    columns = toy_columns(2, dropout=0.0, dtype=torch.float16)
+    x, *states = 1000 * torch.randn(4, 2, 4, 64, 64).half()
+    assert states[0].norm().isinf()
+    engine = ColumnEngine("reverse", 1, quiet)
+    for _ in range(2):
+        loss_of(*engine(columns[1:], x, states)).backward()
+    assert 0 < engine.largest_error <= ERROR_BOUNDS[torch.float16]
 
 
 @pytest.mark.parametrize("gain", [0.5, 0.7, 0.9])

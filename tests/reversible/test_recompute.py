@@ -87,6 +87,51 @@ def test_refuses_an_input_changed_in_place(module):
         loss.backward()
 
 
+def step(model):
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+
+@torch.no_grad()
+def change_buffer(model):
+    model[1].running_mean += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (step, "0.first.weight"),
+        (lambda m: nn.init.ones_(m[0].first.bias), "0.first.bias"),
+        (lambda m: setattr(m[0], "first", nn.Linear(4, 8).eval()), "0.first.weight"),
+        (change_buffer, "1.running_mean"),
+        (lambda m: m.train(), "training"),
+    ],
+)
+def test_refuses_weights_changed_before_the_backward_pass(module, change, name):
+    model = nn.Sequential(module, nn.BatchNorm1d(4)).eval()
+    loss = recompute(model, torch.randn(3, 4)).sum()
+    change(model)
+    with pytest.raises(RuntimeError, match=rf"'recompute': {name} was .*step of the"):
+        loss.backward()
+
+
+def test_refuses_a_changed_parameter_that_alone_is_needed():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4), requires_grad=False)
+
+        def forward(self, x):
+            return x * self.weight
+
+    scale = Scale()
+    loss = recompute(scale, torch.randn(3, 4, requires_grad=True)).sum()
+    nn.init.zeros_(scale.weight)
+    with pytest.raises(RuntimeError, match=r"a parameter was .*changed in place"):
+        loss.backward()
+
+
 def test_refuses_a_module_that_does_not_do_the_same():
     class Fickle(nn.Module):
         passes = 0
