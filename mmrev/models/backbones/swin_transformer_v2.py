@@ -15,10 +15,10 @@ normalised levels, `out_norm`, have one norm each, of eps 1e-6 (there 1e-5).
 
 import logging
 import math
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from mmrev.models.backbones.base import (
     init_trunc_normal,
     resolve_arch,
 )
+from mmrev.models.layers.keeping import is_traced, kept
 from mmrev.models.layers.linear import Linear, linear
 from mmrev.models.layers.padding import pad_to_multiple
 from mmrev.models.layers.parameter_cache import ParameterCache
@@ -101,17 +102,33 @@ class Plan(NamedTuple):
     groups: tuple[tuple[int, Tensor | None], ...]
 
 
-def _patterns(length: int, window: int, shift: int, hide: bool) -> list[Pattern]:
-    """The patterns of the windows along an axis of a map that is padded, then rolled.
+class Axis(NamedTuple):
+    """The windows along one axis of a padded map that was rolled.
+
+    Attributes:
+        sources: where their rows or columns were before the roll, (windows, w).
+        runs: neighbouring windows that are alike: their pattern and how many.
+    """
+
+    sources: Tensor
+    runs: tuple[tuple[Pattern, int], ...]
+
+
+@kept(maxsize=512)
+def _axis(
+    length: int, window: int, shift: int, hide: bool, device: torch.device
+) -> Axis:
+    """Plan one axis.
 
     Args:
         length: of the axis before padding.
         window: of the windows.
         shift: positions that the map is rolled towards its start.
         hide: whether padding is hidden.
+        device: of the result.
     """
     padded = length + -length % window
-    return [
+    patterns = [
         Pattern(
             tuple(p >= padded - shift for p in range(start, start + window)),
             tuple(
@@ -121,29 +138,37 @@ def _patterns(length: int, window: int, shift: int, hide: bool) -> list[Pattern]
         )
         for start in range(0, padded, window)
     ]
+    sources = (torch.arange(padded, device=device) + shift) % padded
+    runs = tuple((pattern, len(list(run))) for pattern, run in groupby(patterns))
+    return Axis(sources.view(-1, window), runs)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@kept(maxsize=64)
 def _mask(rows: Pattern, columns: Pattern, device: torch.device) -> Tensor | None:
     """What is added to a window's logits: (N, N) of queries and keys, or None."""
     if rows.is_plain and columns.is_plain:
         return None
-    region, hidden = (
-        (2 * row[:, None] + column).flatten()
-        for row, column in zip(
-            torch.tensor(rows, device=device),
-            torch.tensor(columns, device=device),
-            strict=True,
-        )
+    wrapped, hidden = (
+        [_filled(axis, device) for axis in pair]
+        for pair in zip(rows, columns, strict=True)
     )
-    hidden = hidden > 0
-    mask = torch.where(region[:, None] == region, 0.0, APART)
+    region = (2 * wrapped[0][:, None] + wrapped[1]).flatten()
+    hidden = (hidden[0][:, None] + hidden[1]).flatten() > 0
+    # Whatever the default dtype is: the next caller's may be another.
+    mask = APART * (region[:, None] != region).float()
     return mask.masked_fill(~hidden[:, None] & hidden, -math.inf)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+def _filled(flags: tuple[bool, ...], device: torch.device) -> Tensor:
+    """Flags as 0 and 1, (n,).
+
+    A copy from the host would make a GPU wait, and cannot be part of a CUDA graph.
+    """
+    runs = [(int(flag), len(list(run))) for flag, run in groupby(flags)]
+    return torch.cat([torch.full((n,), flag, device=device) for flag, n in runs])
+
+
+@kept(maxsize=32)
 def _plan(
     batch: int,
     size: tuple[int, int],
@@ -152,31 +177,36 @@ def _plan(
     hide: bool,
     device: torch.device,
 ) -> Plan:
-    """Plan the attention of a map; see `_patterns` for the arguments."""
+    """Plan the attention of a map from its axes; see `_axis` for the arguments.
+
+    Training at many sizes seldom meets a pair of sides again, but soon knows each side.
+    """
     rows, columns = (
-        [(key, len(list(run))) for key, run in groupby(_patterns(*axis, hide))]
-        for axis in zip(size, window, shift, strict=True)
+        _axis(*axis, hide, device) for axis in zip(size, window, shift, strict=True)
     )
-    padded = [sum(n for _, n in axis) for axis in (rows, columns)]
-    shape = [n * w for n, w in zip(padded, window, strict=True)]
-    tokens = torch.arange(batch * math.prod(shape), device=device)
-    tokens = tokens.view(batch, *shape).roll([-s for s in shift], (1, 2))
-    tokens = tokens.view(batch, padded[0], window[0], padded[1], window[1])
-    tokens = tokens.permute(1, 3, 0, 2, 4)
+    width = columns.sources.numel()
+    area = rows.sources.numel() * width
+    images = area * torch.arange(batch, device=device)[:, None, None]
+    across = columns.sources[:, None, None, None] + images
     order, groups, stop = [], [], 0
-    for (row, count), band in zip(
-        rows, tokens.split([n for _, n in rows]), strict=True
-    ):
-        for (column, width), part in zip(
-            columns, band.split([n for _, n in columns], 1), strict=True
-        ):
-            order.append(part.flatten())
-            stop += batch * count * width
+    bands = rows.sources.split([count for _, count in rows.runs])
+    for band, (row, count) in zip(bands, rows.runs, strict=True):
+        # (columns, rows of the band, batch, h, w)
+        order.append((width * band[:, None, :, None] + across).flatten())
+        for column, number in columns.runs:
+            stop += batch * count * number
             groups.append((stop, _mask(row, column, device)))
     order = torch.cat(order)
     inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order), device=device)
+    inverse[order] = torch.arange(order.numel(), device=device)
     return Plan(order, inverse, tuple(groups))
+
+
+def _rearrange(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """Permute rows."""
+    if is_traced():
+        return x.index_select(0, order)
+    return _Rearrange.apply(x, order, inverse)
 
 
 class _Rearrange(torch.autograd.Function):
@@ -192,31 +222,43 @@ class _Rearrange(torch.autograd.Function):
         return _Rearrange.apply(gradient, ctx.inverse, ctx.order), None, None
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
+    """``softmax(q k^T + bias + mask) v``.
+
+    Args:
+        q: queries, (n, heads, N, C / heads).
+        k: keys, likewise.
+        v: values, likewise.
+        bias: (heads, N, N).
+        groups: of windows with the same mask, as of `Plan`.
+
+    Returns:
+        (n, N, heads, C / heads).
+    """
+    results, start = [], 0
+    for stop, mask in groups:
+        part = slice(start, stop)
+        added = bias if mask is None else bias + mask
+        result = F.scaled_dot_product_attention(
+            q[part], k[part], v[part], added[None], scale=1.0
+        )
+        results.append(result.transpose(1, 2))
+        start = stop
+    return torch.cat(results)
+
+
 class _Attend(torch.autograd.Function):
-    """``softmax(q k^T + bias + mask) v``, of which no attention weight is kept.
+    """`_attend`, of which no attention weight is kept.
 
     The backward pass computes them again, some windows at a time. torch's own attention
     keeps all of them as soon as its mask wants a gradient.
-
-    Takes q, k and v, (n, heads, N, C / heads), the bias, (heads, N, N), and the groups
-    of windows as of `Plan`; gives (n, N, heads, C / heads).
     """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, groups) -> Tensor:
         ctx.groups = groups
         # A mask that wants a gradient is what the fused kernels refuse.
-        fixed = bias.detach()
-        results, start = [], 0
-        for stop, mask in groups:
-            part = slice(start, stop)
-            added = fixed if mask is None else fixed + mask
-            result = F.scaled_dot_product_attention(
-                q[part], k[part], v[part], added[None], scale=1.0
-            )
-            results.append(result.transpose(1, 2))
-            start = stop
-        result = torch.cat(results)
+        result = _attend(q, k, v, bias.detach(), groups)
         ctx.save_for_backward(q, k, v, bias, result)
         return result
 
@@ -253,25 +295,27 @@ class _Attend(torch.autograd.Function):
         return to_q, to_k, to_v, to_bias
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _coordinates(
-    window: tuple[int, int], pretrained_window: int, device: torch.device
-) -> Tensor:
-    """Log-spaced offsets of a query from a key, (2 H - 1, 2 W - 1, 2), in fp64.
+@kept(maxsize=64)
+def _coordinates(side: int, pretrained_window: int, device: torch.device) -> Tensor:
+    """Log-spaced offsets of a query from a key, (2 n - 1, 2 n - 1, 2), in fp64.
 
     Args:
-        window: H and W.
+        side: of the window, n.
         pretrained_window: side of the window whose largest offset becomes 8.
         device: of the result.
     """
-    axes = [
-        torch.arange(1 - side, side, dtype=torch.float64, device=device)
-        for side in window
-    ]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    axis = torch.arange(1 - side, side, dtype=torch.float64, device=device)
+    offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
     offsets = 8 * offsets / max(pretrained_window - 1, 1)
     return offsets.sign() * offsets.abs().add(1).log2() / 3
+
+
+def _middle(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """The offsets that occur in a smaller window, (2 H - 1, 2 W - 1, ...)."""
+    for axis, length in enumerate(window):
+        spare = (table.shape[axis] + 1) // 2 - length
+        table = table.narrow(axis, spare, 2 * length - 1)
+    return table
 
 
 class WindowAttention(nn.Module):
@@ -296,33 +340,39 @@ class WindowAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(channels))
         self.v_bias = nn.Parameter(torch.zeros(channels))
         self.proj = Linear(channels, channels)
-        self._tables: dict[tuple[int, int], ParameterCache] = defaultdict(
-            ParameterCache
-        )
+        self._table = ParameterCache()
 
     def train(self, mode: bool = True) -> "WindowAttention":
-        """Set the mode and forget the tables; return self."""
-        self._tables.clear()
+        """Set the mode and forget the table; return self."""
+        self._table.clear()
         return super().train(mode)
 
-    def position_bias(self, window: tuple[int, int]) -> Tensor:
-        """The bias of queries and keys, (heads, N, N), N the tokens of a window."""
+    def position_bias(self, window: tuple[int, int], side: int) -> Tensor:
+        """The bias of queries and keys, (heads, N, N), N the tokens of a window.
+
+        Args:
+            window: H and W.
+            side: of the largest window there is.
+        """
         height, width = window
+        weights = list(self.cpb_mlp.parameters())
+        # The largest window's table, once kept, holds every smaller one's.
+        largest = (side, side) if self._table.keeps(weights) else window
+        table = self._table.get(weights, partial(self._bias_table, largest, side))
         # Sliding over the reversed table gives each key's bias for the last query
         # first.
-        weights = list(self.cpb_mlp.parameters())
-        table = self._tables[window].get(weights, partial(self._table, window))
-        table = table.flip(1, 2)
-        bias = table.unfold(1, height, 1).unfold(2, width, 1).flip(1, 2)
-        return bias.reshape(len(table), height * width, height * width)
+        table = _middle(table, window).flip(0, 1)
+        bias = table.unfold(0, height, 1).unfold(1, width, 1).flip(0, 1)
+        tokens = height * width
+        return bias.permute(2, 0, 1, 3, 4).reshape(-1, tokens, tokens)
 
-    def _table(self, window: tuple[int, int]) -> Tensor:
-        """The bias of each offset, (heads, 2 H - 1, 2 W - 1), in fp32."""
+    def _bias_table(self, window: tuple[int, int], side: int) -> Tensor:
+        """The bias of each offset, (2 H - 1, 2 W - 1, heads), in fp32."""
         weight = self.cpb_mlp[0].weight
         with _without_autocast(weight.device):
-            offsets = _coordinates(window, self.pretrained_window, weight.device)
-            table = _at_least_fp32(self.cpb_mlp(offsets.to(weight.dtype)))
-            return 16 * table.permute(2, 0, 1).sigmoid()
+            offsets = _coordinates(side, self.pretrained_window, weight.device)
+            offsets = _middle(offsets, window).to(weight.dtype)
+            return 16 * _at_least_fp32(self.cpb_mlp(offsets)).sigmoid()
 
     def forward(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
         """Attend inside each window.
@@ -347,7 +397,8 @@ class WindowAttention(nn.Module):
             length = torch.linalg.vector_norm(full[:, :, :2], dim=-1, keepdim=True)
             unit = full[:, :, :2] * (scale / length.masked_fill(length == 0, math.inf))
             q, k, v = (i.transpose(1, 2) for i in (*unit.unbind(2), full[:, :, 2]))
-            attended = _Attend.apply(q, k, v, bias, groups)
+            attend = _attend if is_traced() else _Attend.apply
+            attended = attend(q, k, v, bias, groups)
         return self.proj(attended.view(count, tokens, channels).to(qkv.dtype))
 
 
@@ -386,17 +437,19 @@ class ShiftedWindows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to (N, H, W, C)."""
-        batch, height, width, channels = x.shape
+        batch, _, _, channels = x.shape
+        # In torch.jit.trace sides are tensors; the windows follow from their values.
+        height, width = map(int, x.shape[1:3])
         window, shift = zip(*map(self._window_and_shift, (height, width)), strict=True)
         hide = self.padded_keys == "masked"
         plan = _plan(batch, (height, width), window, shift, hide, x.device)
         x = _pad_to(x, window)
         padded = x.shape
-        windows = _Rearrange.apply(x.reshape(-1, channels), plan.order, plan.inverse)
+        windows = _rearrange(x.reshape(-1, channels), plan.order, plan.inverse)
         windows = windows.view(-1, math.prod(window), channels)
-        bias = self.attention.position_bias(window)
+        bias = self.attention.position_bias(window, self.window_size)
         x = self._attend(windows, bias, plan.groups).view(-1, channels)
-        x = _Rearrange.apply(x, plan.inverse, plan.order).view(padded)
+        x = _rearrange(x, plan.inverse, plan.order).view(padded)
         return x[:, :height, :width]
 
     def _attend(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
@@ -700,9 +753,10 @@ class SwinTransformerV2(StagedBackbone):
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
-    if torch.amp.is_autocast_available(device.type):  # not on the meta device
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    # The meta device knows no autocast.
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:

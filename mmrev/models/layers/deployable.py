@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmrev.models.layers.faded import largest_fade
+from mmrev.models.layers.keeping import may_keep
 
 
 class Deployable:
@@ -57,8 +58,9 @@ class Deployable:
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the levels; in eval mode, warn if a fade is not finished."""
-        # Once for every call of eval(): on a GPU the question makes it wait.
-        if not (self.training or self._checked):
+        # Once for every call of eval(): on a GPU the question makes it wait. A trace
+        # has no fade's value to tell.
+        if not (self.training or self._checked) and may_keep():
             self._checked = True
             if fade := largest_fade(self):
                 warnings.warn(

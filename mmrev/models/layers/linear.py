@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrev.models.layers.keeping import is_traced
+
 # MKL leaves AVX-512 unused on AMD's processors; without it, both are as fast.
 HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 # Rows from which oneDNN is faster; its gradients reorder the weights, which takes more.
@@ -24,6 +26,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (..., C_out).
     """
+    if is_traced():  # what is recorded runs elsewhere, and for other numbers of rows
+        return F.linear(x, weight, bias)
     rows = x.numel() // x.shape[-1]
     least = LEAST_ROWS_WITH_GRADIENT if torch.is_grad_enabled() else LEAST_ROWS
     if (

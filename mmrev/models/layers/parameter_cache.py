@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mmrev.models.layers.keeping import may_keep
+
 
 class ParameterCache:
     """Keeps what is computed from parameters until one of them changes.
@@ -15,8 +17,8 @@ class ParameterCache:
     mmengine's EMAHook swaps weights. The owner must therefore clear the cache whenever
     its mode is set, which every loop does between these and the next image.
 
-    Nothing is kept where a gradient may reach the parameters. A copy or pickle of the
-    owner gets an empty cache.
+    Nothing is kept where a gradient may reach the parameters, nor where `may_keep` says
+    so. A copy or pickle of the owner gets an empty cache.
     """
 
     def __init__(self):
@@ -25,6 +27,18 @@ class ParameterCache:
     def clear(self) -> None:
         """Forget the value."""
         self._key = self._value = self._sources = None
+
+    def keeps(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether a value of these parameters would be kept now.
+
+        Where a gradient may reach them, what is known is forgotten.
+        """
+        if not may_keep():
+            return False
+        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+            self.clear()
+            return False
+        return not any(p.is_inference() for p in parameters)  # these count no versions
 
     def get(
         self, parameters: Sequence[Tensor], compute: Callable[[], Tensor]
@@ -38,12 +52,7 @@ class ParameterCache:
         Returns:
             The value; without a graph if no parameter needs one.
         """
-        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            self.clear()
-            return compute()
-        if torch.compiler.is_compiling():
-            return compute()
-        if any(p.is_inference() for p in parameters):  # these count no versions
+        if not self.keeps(parameters):
             return compute()
         key = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
         if key != self._key:

@@ -24,6 +24,8 @@ from mmrev.models.backbones.swin_transformer_v2 import (
     SwinTransformerV2,
     WindowAttention,
     _Attend,
+    _axis,
+    _mask,
 )
 from mmrev.registry import MODELS
 
@@ -392,13 +394,36 @@ def test_position_tables_are_kept_while_not_training():
         assert computed() == number
         model(image)
         assert computed() == 0
-        model(torch.randn(2, 3, 80, 75))  # only new windows: the shrunken ones
-        assert computed() < number
+        for size in ((80, 75), (33, 40), (1, 96), (7, 7)):
+            model(torch.randn(2, 3, *size))  # new windows, shrunken ones
+        assert computed() == 0
     model(image)  # gradients are wanted
     assert computed() == number
     model.train()
     model(image)
     assert computed() == number
+
+
+def test_many_sizes_share_what_follows_from_a_side():
+    """Pairs of sides seldom recur in training at many scales; sides do."""
+    attention = WindowAttention(8, 2, 4)
+    modules = [
+        ShiftedWindows(attention, 4, shifted, "seen", "shrink", None, "store")
+        for shifted in (False, True)
+    ]
+    sides = range(2, 22)
+    sizes = [(a, b) for a in sides for b in sides if (a + b) % 7 == 0]
+    assert len(sizes) == 57
+    _axis.cache_clear(), _mask.cache_clear()
+    with torch.no_grad():
+        for size in sizes:
+            for module in modules:
+                module(torch.zeros(1, *size, 8))
+    # Two shifts of every side; sides of up to 4 are not shifted.
+    assert _axis.cache_info().misses == len(sides) + len(range(5, 22))
+    # Windows of 4 x 4, 2 x 4, 3 x 4 and the other way round; 7 kinds with a wrapped
+    # side: both of 4, or one beside 2, 3 or 4.
+    assert _mask.cache_info().misses == 5 + 7
 
 
 def optimizer_step(model):
