@@ -4,7 +4,10 @@ import logging
 import os
 import warnings
 
-__all__ = ["quiet", "say"]
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["line_width", "printable", "quiet", "say", "show"]
 
 # Warnings that nobody can act on: optional packages which mmdet and mmpretrain look
 # for, and old spellings inside the packages themselves.
@@ -20,6 +23,8 @@ _HARMLESS = (
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
 )
 
+_UNLIMITED = 100_000
+
 
 def say(message: str) -> None:
     """Print one line, once for all processes of a distributed run."""
@@ -34,3 +39,24 @@ def quiet() -> None:
     # On a full disk every log line would print a traceback of the log handler; the
     # disk is reported when a checkpoint cannot be written.
     logging.raiseExceptions = False
+
+
+def line_width() -> int | None:
+    """Letters of a line; None where nothing limits them, as in a file or a pipe."""
+    console = Console()
+    limited = console.is_terminal or "COLUMNS" in os.environ
+    return console.width if limited else None
+
+
+def show(table: Table) -> None:
+    """Print a table: words stay whole, if need be in lines longer than a terminal's."""
+    least = Console(width=_UNLIMITED).measure(table).minimum
+    Console(width=max(line_width() or _UNLIMITED, least)).print(table)
+
+
+def printable(text: str) -> str:
+    """What a foreign file says, without what would steer the terminal."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )

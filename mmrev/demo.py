@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 from rich.table import Table
 
 from mmrev.atomic import write_bytes
+from mmrev.console import show
 from mmrev.errors import UserError, nearest
 from mmrev.leaderboard.record import Record
 from mmrev.leaderboard.store import load_records
@@ -161,7 +161,7 @@ def run_demo(backbone: str = "revcol") -> None:
     table = ["tools/leaderboard.py", "list", *folders]
     subprocess.run([sys.executable, *table], check=True)
     if backbone == "stitched":
-        Console().print(stitched_table(load_records(folders)[0].values()))
+        show(stitched_table(load_records(folders)[0].values()))
     print(
         "\n".join(
             (

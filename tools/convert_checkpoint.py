@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-from rich.console import Console
-
 from mmrev.checkpoints import LAYOUTS, convert_file, coverage_table
+from mmrev.console import show
 
 
 def main() -> None:
@@ -18,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         result = convert_file(args.source, args.target, args.layout, args.arch)
-        Console().print(coverage_table(result))
+        show(coverage_table(result))
         result.check()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -2,8 +2,7 @@
 
 from argparse import ArgumentParser
 
-from rich.console import Console
-
+from mmrev.console import show
 from mmrev.errors import one_line_errors
 from mmrev.runs.deploy import deploy
 
@@ -17,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", help=".pth to write; the config is written beside it")
     parser.add_argument("--size", type=int, default=224, help="of the test image")
     args = parser.parse_args(argv)
-    Console().print(deploy(args).table())
+    show(deploy(args).table())
 
 
 if __name__ == "__main__":

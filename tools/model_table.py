@@ -2,8 +2,7 @@
 
 from argparse import ArgumentParser
 
-from rich.console import Console
-
+from mmrev.console import show
 from mmrev.studies.model_table import model_table
 from mmrev.studies.published import ROWS
 
@@ -16,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = [row for row in ROWS if args.family.lower() in row.model.lower()]
     if not rows:
         parser.error(f"no backbone is called {args.family!r}.")
-    Console().print(model_table(rows))
+    show(model_table(rows))
 
 
 if __name__ == "__main__":

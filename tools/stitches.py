@@ -2,8 +2,7 @@
 
 from argparse import ArgumentParser
 
-from rich.console import Console
-
+from mmrev.console import show
 from mmrev.errors import one_line_errors
 from mmrev.operating_points.table import list_stitches
 
@@ -22,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--records", nargs="+", metavar="FOLDER", help="with those of StitchTestLoop")
     add("--metric", metavar="KEY", help="of the records; default: AP, mIoU or top-1")
     add("--plot", action="append", default=[], help=".png or .html; repeatable")
-    Console().print(list_stitches(parser.parse_args(argv)))
+    show(list_stitches(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

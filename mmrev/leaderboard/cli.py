@@ -10,11 +10,11 @@ from io import StringIO
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import replacing
+from mmrev.console import line_width, printable, quiet, show
 from mmrev.leaderboard.groups import selected
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
@@ -110,7 +110,7 @@ def _list(args: Namespace) -> None:
     if args.format == "markdown":
         print(markdown(records, args.task), end="")
     else:
-        Console().print(terminal(records, args.task))
+        show(terminal(records, args.task, line_width()))
 
 
 def _show(args: Namespace) -> None:
@@ -119,12 +119,12 @@ def _show(args: Namespace) -> None:
     table.add_column(overflow="fold")
     for name, value in facts(_find(args.record, args)).items():
         table.add_row(Text(name), Text(value))
-    Console().print(table)
+    show(table)
 
 
 def _diff(args: Namespace) -> None:
     one, other = (_find(wanted, args) for wanted in (args.record, args.other))
-    Console().print(differences(one, other))
+    show(differences(one, other))
 
 
 def _add(args: Namespace) -> None:
@@ -164,8 +164,6 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 
 def _verify(args: Namespace) -> None:
-    from mmrev.console import quiet
-
     quiet()
     with redirect_stdout(StringIO()):  # mmpretrain reports what it does without
         from mmrev.leaderboard import recompute  # noqa: F401
@@ -199,7 +197,7 @@ def _verify(args: Namespace) -> None:
         _fail("no record to verify")
     for column in table.columns:
         column.overflow = "fold"
-    Console().print(table)
+    show(table)
     if failed:
         _fail("not everything is as its record says")
 
@@ -254,7 +252,7 @@ def _find(wanted: str, args: Namespace) -> Record:
 
 def _one_line(text: str) -> str:
     """Nothing of a foreign file may steer the terminal or fill it."""
-    text = "".join(one if one.isprintable() else " " for one in text)
+    text = printable(text)
     return text if len(text) <= 500 else f"{text[:500]}..."
 
 

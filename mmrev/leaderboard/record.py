@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from mmrev.console import printable
+
 __all__ = [
     "MAIN_METRICS",
     "SCHEMA",
@@ -76,7 +78,7 @@ _PERCENT = re.compile(
 
 def _printable(text: str) -> str:
     # Control characters steer a terminal, and others turn the reading direction.
-    if not text.isprintable():
+    if text != printable(text):
         raise ValueError("expected printable characters only")
     return text
 

@@ -5,8 +5,9 @@ as "ConvNets Match Vision Transformers at Scale" (arXiv 2310.16764, figure 2) dr
 validation loss of NFNets against the compute of their pre-training.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from rich.table import Table
@@ -14,7 +15,8 @@ from rich.text import Text
 from scipy.stats import linregress, t
 
 from mmrev.leaderboard.groups import Group, grouped
-from mmrev.leaderboard.record import Record, best_value, main_metric
+from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
+from mmrev.leaderboard.table import head, model_name
 
 __all__ = [
     "COSTS",
@@ -84,7 +86,7 @@ class Series(NamedTuple):
         metric: The main one.
         kind: 'measured' or 'published'; a law never mixes them.
         family: of the backbones.
-        setting: Head, training data and pretraining.
+        setting: What else they have in common, to read.
         names: of the models.
         costs: In the unit of `COSTS`.
         errors: 1 - AP, or 100 - metric for metrics in percent.
@@ -145,11 +147,16 @@ def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
 def collect(groups: Iterable[Group], cost: str) -> list[Series]:
     """Sort groups of seeds into series; each is one point, the mean of its runs.
 
+    The points of a series have head, training data, pretraining, length of training and
+    augmentation in common; stitches, the anchors, too. Protocols may differ, as the
+    image side that grows with the model does, but a series with a model of several
+    protocols is split by them.
+
     Args:
         groups: Those without the cost or the metric are left out, and incomplete tests.
         cost: A key of `COSTS`.
     """
-    found: dict[tuple, Series] = {}
+    found: dict[tuple, dict[str, list[tuple[str, float, float]]]] = {}
     for group in groups:
         record = group.newest
         metric = main_metric(record)
@@ -159,13 +166,12 @@ def collect(groups: Iterable[Group], cost: str) -> list[Series]:
             continue
         key = (
             *(record.task, f"{record.dataset.name} {record.dataset.split}".strip()),
-            *(metric, record.kind, record.model.family, _setting(group)),
+            *(metric, record.kind, record.model.family, _setting(record)),
         )
-        series = found.setdefault(key, Series(*key, [], [], []))
-        series.names.append(record.model.name)
-        series.costs.append(amount / COSTS[cost][1])
-        series.errors.append(best_value(metric) - mean)
-    return [found[key] for key in sorted(found)]
+        point = (model_name(record), amount / COSTS[cost][1], best_value(metric) - mean)
+        protocol = "; ".join(record.protocols)
+        found.setdefault(key, {}).setdefault(protocol, []).append(point)
+    return [series for key in sorted(found) for series in _series(key, found[key])]
 
 
 def laws_table(records: Iterable[Record], cost: str) -> Table:
@@ -196,14 +202,30 @@ def describe(series: Series) -> str:
     )
 
 
-def _setting(group: Group) -> str:
-    record: Any = group.newest
-    starts = record.training.pretraining
+def _series(key: tuple, tests: dict[str, list[tuple]]) -> Iterator[Series]:
+    """The points of a setting by protocol, or together if no model has several."""
+    points = list(chain(*tests.values()))
+    if len({name for name, *_ in points}) == len(points):
+        tests = {"": points}
+    for protocol, points in sorted(tests.items()):
+        setting = ", ".join(filter(None, [key[-1], protocol]))
+        yield Series(*key[:-1], setting, *map(list, zip(*points, strict=True)))
+
+
+def _setting(record: Record) -> str:
+    training, measured = record.training, isinstance(record, MeasuredRecord)
+    anchors = record.model.name if measured else record.model.backbone
     # Names of checkpoints differ from size to size.
-    measured = record.kind == "measured"
-    origin = "a checkpoint" if measured and starts else " + ".join(starts)
-    parts = [record.model.head, record.training.data or ""]
-    return ", ".join([*filter(None, parts), *([f"from {origin}"] if origin else [])])
+    starts = " + ".join(training.pretraining)
+    origin = "a checkpoint" if measured and starts else starts
+    parts = (
+        anchors if record.model.family == "Stitched" else "",
+        *(head(record), training.data),
+        f"from {origin}" if origin else "",
+        training.length,
+        "TTA" if measured and record.config.tta else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _quantile(points: int) -> float:

@@ -3,11 +3,15 @@
 import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
+from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from mmrev.console import printable
 from mmrev.leaderboard.groups import Group, grouped, ranks
 from mmrev.leaderboard.record import (
     MAIN_METRICS,
@@ -17,13 +21,24 @@ from mmrev.leaderboard.record import (
     main_metric,
 )
 
-__all__ = ["differences", "facts", "markdown", "terminal"]
+__all__ = [
+    "conditions",
+    "differences",
+    "facts",
+    "head",
+    "markdown",
+    "model_name",
+    "terminal",
+]
 
 _COLUMNS = (
     *("rank", "model", "data", "metrics", "params", "FLOPs", "kind"),
     *("protocol", "images", "from", "date"),
 )
-_NARROW = 7
+# Of the terminal beside the model, the first ones first where there is little room.
+_BESIDE = ("metrics", "rank", "params", "FLOPs", "kind", "data")
+_NUMBERS = ("rank", "params", "FLOPs")
+_GAP = 3
 _OF_WHAT = re.compile("^(bbox|segm|boundary)_")
 _RULE = (
     "Rank 1 is best. Groups whose difference is within noise (Welch's t-test over "
@@ -42,20 +57,67 @@ def markdown(records: Iterable[Record], task: Task | None = None) -> str:
     )
 
 
-def terminal(records: Iterable[Record], task: Task | None = None) -> Table:
-    """Render records as a table that rich prints; narrower than the markdown one."""
-    table = Table(show_lines=True, caption=_RULE)
-    for name in _COLUMNS[:_NARROW]:
-        number = name in ("rank", "params", "FLOPs")
-        table.add_column(name, overflow="fold", justify="right" if number else "left")
-    for rank, model, data, metrics, params, flops, kind, *_ in _rows(records, task):
-        cells = (
-            *(rank, model, data.replace(" ", "\n", 1), metrics.replace(", ", "\n")),
-            *(params, flops.replace(" @ ", "\n@ "), kind),
-        )
+def terminal(
+    records: Iterable[Record], task: Task | None = None, width: int | None = None
+) -> Table:
+    """Render records as a table that rich prints; shorter than the markdown one.
+
+    Args:
+        records: Any.
+        task: Whose main metric orders them; None takes each record's own.
+        width: Letters of a line. Names are not broken: a column without room stands
+            below the model. None gives each group one line, however long.
+    """
+    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _rows(records, task)]
+    models = [row["model"] for row in rows]
+    columns = {name: [row[name] for row in rows] for name in _BESIDE}
+    if width is not None:
+        words = [word for model in models for word in model.split()]
+        columns = _fitting(columns, width - max(map(cell_len, words), default=0))
+        below = [name for name in _BESIDE if name not in columns]
+        models = [_with_below(row, below) for row in rows]
+    columns["model"] = models
+    table = Table(
+        **dict(box=box.HORIZONTALS, pad_edge=False, show_edge=False),
+        **dict(caption=_RULE, caption_justify="left", show_lines=width is not None),
+    )
+    names = [name for name in _COLUMNS if name in columns]
+    for name in names:
+        justify = "right" if name in _NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "model")
+    for cells in zip(*(columns[name] for name in names), strict=True):
         # As text, since square brackets in a name would be rich's markup.
         table.add_row(*map(Text, cells))
     return table
+
+
+def _in_lines(name: str, cell: str) -> str:
+    """A cell as several short lines."""
+    if name == "data":
+        data, _, split = cell.rpartition(" ")
+        return f"{data}\n{PurePath(split).name.removesuffix('.json')}".strip()
+    return cell.replace(", ", "\n").replace(" ± ", "\n± ").replace(" @ ", "\n@ ")
+
+
+def _fitting(columns: dict[str, list[str]], room: int) -> dict[str, list[str]]:
+    """Those that have room beside the model, in short lines."""
+    found = {}
+    for name, cells in columns.items():
+        cells = [_in_lines(name, cell) for cell in cells]
+        lines = [name, *(line for cell in cells for line in cell.split("\n"))]
+        needed = max(map(cell_len, lines)) + _GAP
+        if needed <= room:
+            found[name] = cells
+            room -= needed
+    return found
+
+
+def _with_below(row: dict[str, str], names: Sequence[str]) -> str:
+    """The model, and below it the cells that have no column."""
+    labels = {"rank": "rank {}", "params": "{} params", "FLOPs": "FLOPs {}"}
+    known = [name for name in names if row[name] not in ("", "-")]
+    cells = [labels.get(name, "{}").format(row[name]) for name in known]
+    return "\n".join([row["model"], *filter(None, [", ".join(cells)])])
 
 
 def facts(record: Record, prefix: str = "") -> dict[str, str]:
@@ -97,7 +159,6 @@ def _order(group: Group, task: Task | None) -> tuple:
 def _row(group: Group) -> list[str]:
     record = group.newest
     model = record.model
-    name = f"{model.name}, {model.head}"
     images = source = date = ""
     if isinstance(record, MeasuredRecord):
         name = record.config.name + (" + TTA" if record.config.tta else "")
@@ -110,10 +171,10 @@ def _row(group: Group) -> list[str]:
         date = f"{record.date:%Y-%m-%d}"
     else:
         source = f"{record.source.title}, {record.source.where}"
-        name += f" ({conditions})" if (conditions := _conditions(record)) else ""
-    stitch = "" if model.stitch is None else f", stitch {model.stitch}"
+        name = ", ".join(filter(None, [model.name, head(record)]))
+        name += f" ({known})" if (known := conditions(record)) else ""
     return [
-        name + stitch,
+        name + _stitch(record),
         f"{record.dataset.name} {record.dataset.split}".strip(),
         ", ".join(_figure(group, metric) for metric in _main(record)),
         "" if model.params is None else f"{model.params / 1e6:.1f}M",
@@ -126,11 +187,30 @@ def _row(group: Group) -> list[str]:
     ]
 
 
-def _conditions(record: Record) -> str:
-    """What tells published figures of one model apart."""
+def model_name(record: Record) -> str:
+    """The model, with the stitch where it has several."""
+    return record.model.name + _stitch(record)
+
+
+def _stitch(record: Record) -> str:
+    return "" if record.model.stitch is None else f", stitch {record.model.stitch}"
+
+
+def head(record: Record) -> str:
+    """What predicts from the features; a classifier has nothing to tell apart."""
+    return "" if record.task == "classification" else record.model.head
+
+
+def conditions(record: Record) -> str:
+    """What tells records of one model apart."""
     training = record.training
-    parts = (*training.pretraining, training.length, *record.protocols)
-    return "; ".join(part for part in parts if part)
+    origin = " + ".join(training.pretraining)
+    parts = [f"from {origin}" if origin else "", training.length]
+    if isinstance(record, MeasuredRecord):
+        parts.append("TTA" if record.config.tta else "")
+    else:
+        parts += record.protocols
+    return "; ".join(filter(None, parts))
 
 
 def _flops(record: Record) -> str:
@@ -176,14 +256,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     else:
-        yield name, "-" if value is None else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """A config's strings may hold anything; control characters steer a terminal."""
-    return "".join(
-        one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text
-    )
+        yield name, "-" if value is None else printable(str(value))
 
 
 def _short(text: str) -> str:

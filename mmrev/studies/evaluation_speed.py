@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from rich.console import Console
 from rich.table import Table
 
+from mmrev.console import show
 from mmrev.measure.speed import paired_times
 
 with contextlib.redirect_stdout(io.StringIO()):  # mmdet says what it does without
@@ -172,14 +172,14 @@ def print_evaluation_speed(
             f"{seconds / times['hotcoco']:.1f}",
             f"{peak / 2**20:.0f}",
         )
-    Console().print(table)
+    show(table)
     table = Table("label maps", "ms an image", "times ours")
     table.caption = "512 x 512, 150 classes, one thread"
     times = segmentation_times(512, 150, 31)
     for name, seconds in times.items():
         ratio = seconds / times["mmrev"]
         table.add_row(name, f"{1e3 * seconds:.2f}", f"{ratio:.1f}")
-    Console().print(table)
+    show(table)
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.utils.checkpoint import checkpoint
 
+from mmrev.console import show
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
 from mmrev.models.backbones.revcol import ARCHITECTURES, RevCol
@@ -184,7 +184,7 @@ def print_costs(archs: Sequence[str], sizes: Sequence[int]) -> None:
                 f"{cost.seconds / costs['store'].seconds:.2f}",
             )
         table.add_section()
-    Console().print(table)
+    show(table)
 
 
 def print_growth(archs: Sequence[str], sizes: Sequence[int]) -> None:
@@ -193,7 +193,7 @@ def print_growth(archs: Sequence[str], sizes: Sequence[int]) -> None:
     for arch, size, mode in itertools.product(archs, sizes, ("recompute", "reverse")):
         growth = growth_per_column(arch, size, mode, ANCHOR_EVERY)
         table.add_row(arch, str(size), mode, f"{growth:.3f}")
-    Console().print(table)
+    show(table)
 
 
 def print_gradient_errors(archs: Sequence[str], sizes: Sequence[int]) -> None:
@@ -219,4 +219,4 @@ def print_gradient_errors(archs: Sequence[str], sizes: Sequence[int]) -> None:
             kept = str(every) if mode == "reverse" else ""
             table.add_row(arch, str(size), str(gain), str(count), mode, kept, *numbers)
         table.add_section()
-    Console().print(table)
+    show(table)

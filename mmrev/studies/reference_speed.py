@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from mmrev.console import show
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
 from mmrev.registry import MODELS
@@ -151,4 +151,4 @@ def print_speeds(names: Sequence[str]) -> None:
             f"{ours.peak / 2**20:.0f}",
             f"{reference.peak / 2**20:.0f}",
         )
-    Console().print(table)
+    show(table)

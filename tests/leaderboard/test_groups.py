@@ -6,8 +6,10 @@ import pytest
 from make_records import RESOLVED, measured, published
 from rich.console import Console
 
+from mmrev.console import line_width, show
 from mmrev.leaderboard import markdown, terminal
 from mmrev.leaderboard.groups import grouped, ranks, selected
+from mmrev.leaderboard.site.entries import entry
 from mmrev.leaderboard.table import differences, facts
 
 PARTIAL = {"images_evaluated": 3, "images_unreadable": 1}
@@ -102,7 +104,7 @@ def text_of(table, width=80) -> str:
 def test_tables_show_mean_spread_and_kind():
     records = [run(0.40, 0), run(0.42, 1), published()]
     for width in (80, 120):
-        text = text_of(terminal(records), width)
+        text = text_of(terminal(records, width=width), width)
         assert max(map(len, text.splitlines())) <= width
         for part in ("net-1", "bbox_mAP 0.41", "± 0.014", "47.6M", "published", "235G"):
             assert part in " ".join(text.split()), part
@@ -110,6 +112,50 @@ def test_tables_show_mean_spread_and_kind():
     assert len(lines) == 4
     assert "bbox_mAP 0.41 ± 0.014 (n=2)" in lines[3] and "235G @ 800x1216" in lines[3]
     assert "A paper, table 1" in lines[2] and "| published |" in lines[2]
+
+
+LONG = "stitched-efficientnet-lite-0-1-2_mask2former_8xb2-160k_ade20k-512x512"
+SHORT = "revcol-t_mask-rcnn_8xb2-1x_coco"
+
+
+@pytest.mark.parametrize("width", [40, 72, 80, 100, 120, 160, None])
+def test_a_name_stays_whole_and_every_figure_is_there(width, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width:
+        monkeypatch.setenv("COLUMNS", str(width))
+    split = {"name": "Objects365 v1", "split": "annotations/instances_val2017.json"}
+    records = [
+        measured(config={"name": name, "resolved": RESOLVED}, dataset=split)
+        for name in (LONG, SHORT)
+    ]
+    show(terminal(records, width=line_width()))
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: next(i for i, line in enumerate(lines) if "Rank 1" in line)]
+    words = [word for line in table for word in line.split()]
+    assert {LONG, SHORT} <= set(words)
+    for part in ("0.4904", "47.6M", "235G", "measured", "Objects365", "val2017"):
+        assert part in " ".join(words), part
+    # A name that is longer than the terminal's line is the only reason for a longer.
+    least = max(width or 0, len(LONG))
+    assert width is None or max(map(len, lines)) <= least
+    if width is None:  # a line for each, for grep and awk
+        assert len(table) == 4
+        assert all("0.4904" in line for line in table[2:])
+
+
+def test_a_classifier_has_no_head_to_tell_and_what_it_started_from_is_told():
+    given = {"name": "NFNet-F0", "family": "NFNet", "backbone": "NFNet"}
+    record = published(
+        task="classification",
+        metrics={"accuracy/top1": 83.6},
+        model={**given, "head": "Linear"},
+        training={"pretraining": ["ImageNet-22k", "Objects365"], "epochs": 360},
+        protocols=["256 px"],
+    )
+    told = "from ImageNet-22k + Objects365; 360 epochs; 256 px"
+    assert f"| NFNet-F0 ({told}) |" in markdown([record])
+    (row,) = map(entry, grouped([record]))
+    assert (row["head"], row["conditions"]) == ("", told)
 
 
 def test_tables_show_the_figures_that_papers_show():
@@ -129,13 +175,15 @@ def test_markup_is_shown_as_it_is():
     text = markdown([hostile])
     assert "<" not in text and "&lt;script&gt;" in text and r"[red]\|x" in text
     assert len({line.replace(r"\|", "").count("|") for line in text.splitlines()}) == 1
-    assert "[red]" in text_of(terminal([hostile]), 120)
+    assert "[red]" in text_of(terminal([hostile], width=120), 120)
 
 
 def test_incomplete_test_is_visible():
     record = measured(dataset=PARTIAL)
     assert "3 of 4" in markdown([record])
-    assert "3 of 4 images" in " ".join(text_of(terminal([record]), 120).split())
+    assert "3 of 4 images" in " ".join(
+        text_of(terminal([record], width=120), 120).split()
+    )
 
 
 def test_facts_and_differences():

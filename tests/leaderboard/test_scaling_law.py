@@ -98,6 +98,44 @@ def test_what_differs_in_more_than_size_is_kept_apart():
     assert len(set(keys)) == len(keys)
 
 
+def stitches(anchors: str, tta: bool = False, **changes):
+    """Four stitches of one set of anchors, of growing size."""
+    for stitch in range(4):
+        model = {"name": anchors, "family": "Stitched", "stitch": stitch}
+        model["params"] = (stitch + 1) * 1_000_000
+        config = {"name": f"{anchors}_dino", "tta": tta}
+        yield measured(model=model, config=config, **changes)
+
+
+def test_a_law_is_of_one_set_of_stitches_tested_and_trained_in_one_way():
+    records = [
+        *stitches("one-set"),
+        *stitches("another-set"),
+        *stitches("one-set", training={"epochs": 36}),
+        *stitches("one-set", protocols=["mmdet CocoMetric"]),
+        *stitches("one-set", tta=True),
+    ]
+    found = collect(grouped(records), "params")
+    assert [series.costs for series in found] == [[1, 2, 3, 4]] * 5
+    assert {series.setting for series in found} == {
+        "one-set, DINO, 1 epoch, COCO",
+        "one-set, DINO, 1 epoch, mmdet CocoMetric",
+        "one-set, DINO, 1 epoch, TTA",
+        "one-set, DINO, 36 epochs",
+        "another-set, DINO, 1 epoch",
+    }
+    assert found[0].names[2] == "another-set, stitch 2"
+
+
+def test_a_published_law_has_a_model_once():
+    for cost in COSTS:
+        for series in collect(grouped(published_records()), cost):
+            if "not fitted" not in describe(series):
+                assert len(set(series.names)) == len(series.names)
+                # A set of anchors has two published stitches at most.
+                assert series.family != "Stitched"
+
+
 def test_no_number_or_an_incomplete_one_is_no_point():
     one = measured(metrics={"coco/bbox_mAP": None})
     none_there = measured(metrics={"coco/bbox_mAP": -1.0})

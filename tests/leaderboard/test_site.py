@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from make_records import HASH, measured
+from make_records import HASH, measured, published
 from playwright.sync_api import expect, sync_playwright
 from pydantic import ValidationError
 from site_records import synthetic
@@ -514,8 +514,20 @@ LOOKS = """() => [...document.querySelectorAll("[data-of^=ImageNet]")].map(
     ({ name, marker }) => [name, marker.color + marker.symbol])))"""
 
 
+PLAIN = {"family": "Without FLOPs", "backbone": "Net", "head": "Linear"}
+
+
 def test_a_law_looks_alike_against_either_cost_and_says_its_kind(browser, tmp_path):
-    build(published_records(), tmp_path / "site")
+    sizes = [
+        published(
+            task="classification",
+            metrics={"accuracy/top1": 80.0 + size},
+            dataset={"name": "ImageNet-1k", "split": "val"},
+            model={**PLAIN, "name": f"Net-{size}", "params": 10 ** (6 + size)},
+        )
+        for size in range(4)
+    ]
+    build([*published_records(), *sizes], tmp_path / "site")
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(90_000)
     page.goto((tmp_path / "site/scaling.html").as_uri())

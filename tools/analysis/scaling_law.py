@@ -6,8 +6,7 @@ Example: python tools/analysis/scaling_law.py work_dirs --cost params
 import sys
 from argparse import ArgumentParser
 
-from rich.console import Console
-
+from mmrev.console import show
 from mmrev.leaderboard import load_records
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.scaling_law import COSTS, laws_table
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     records, rejected = load_records(args.roots)
     for path, reason in rejected.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
-    Console().print(laws_table([*records.values(), *published_records()], args.cost))
+    show(laws_table([*records.values(), *published_records()], args.cost))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from argparse import ArgumentParser
 
-from rich.console import Console
-
+from mmrev.console import show
 from mmrev.errors import one_line_errors
 from mmrev.studies.stream import stream_stitches
 
@@ -22,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--size", type=int, default=224, help="of a frame, pixels, as of the table")
     add("--load", type=int, help="busy processes in the middle third; default: cores")
     add("--plot", help=".png of latency and stitch over the frames")
-    Console().print(stream_stitches(parser.parse_args(argv)))
+    show(stream_stitches(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from mmrev.leaderboard.record import (
     best_value,
     main_metric,
 )
+from mmrev.leaderboard.table import conditions, head, model_name
 
 __all__ = [
     "amount",
@@ -96,8 +97,8 @@ def entry(group: Group) -> dict[str, Any]:
     return {
         "id": record.id,
         "ids": [one.id for one in group.records],
-        "name": _name(record),
-        "head": model.head,
+        "name": model_name(record),
+        "head": head(record),
         "family": model.family,
         "kind": record.kind,
         "task": record.task,
@@ -108,7 +109,7 @@ def entry(group: Group) -> dict[str, Any]:
         ],
         "dataset": record.dataset.name,
         "split": record.dataset.split,
-        "conditions": _conditions(record),
+        "conditions": conditions(record),
         "incomplete": record.incomplete,
         "figures": figures,
         "metric": metric_label(main),
@@ -142,23 +143,6 @@ def reproduce(record: MeasuredRecord) -> list[str]:
         f"{test} --out predictions.npz --cfg-options randomness.seed={seeds.test}",
         "python tools/leaderboard.py list",
     ]
-
-
-def _name(record: Record) -> str:
-    stitch = record.model.stitch
-    return record.model.name + ("" if stitch is None else f", stitch {stitch}")
-
-
-def _conditions(record: Record) -> str:
-    """What tells records of one model apart."""
-    training = record.training
-    parts = [f"from {' + '.join(training.pretraining)}"] if training.pretraining else []
-    parts += [training.length] if training.length else []
-    if isinstance(record, MeasuredRecord):
-        parts += ["TTA"] if record.config.tta else []
-    else:
-        parts += record.protocols
-    return "; ".join(parts)
 
 
 def _scaled(amount: int | None, unit: float) -> float | None:

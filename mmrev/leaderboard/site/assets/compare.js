@@ -56,7 +56,7 @@
       newest,
       kind: its.kind,
       incomplete: its.incomplete,
-      title: `${its.name}, ${its.head}`,
+      title: [its.name, its.head].filter(Boolean).join(", "),
       test: [its.dataset, its.split].filter(Boolean).join(" "),
       setting: [its.conditions, ids.length > 1 ? `${ids.length} seeds` : seed]
         .filter(Boolean).join(" · "),
