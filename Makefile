@@ -2,7 +2,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo clean
+.PHONY: help setup test test-ci test-slow lint demo clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -12,6 +12,9 @@ setup:  ## create or repair .venv with the pinned stack (PYTHON=... to choose on
 
 test: setup  ## the quick tests
 	$(BIN)/python -m pytest
+
+test-ci: setup  ## the slow tests that CI runs: trained projects, measured memory
+	$(BIN)/python -m pytest -m ci
 
 test-slow: setup  ## the slow tests too (minutes)
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -1,7 +1,10 @@
 """Its place makes ``tests/`` importable, for helpers such as ``goldens``."""
 
+from collections.abc import Iterator
+
 import pytest
 from mmengine.registry import DefaultScope
+from process_pair import ProcessPair
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +14,11 @@ def own_scope():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(scope="session")
+def process_pair() -> Iterator[ProcessPair]:
+    """Two processes over gloo, which all tests share."""
+    pair = ProcessPair()
+    yield pair
+    pair.stop()

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-from functools import cache
 from pathlib import Path
 
 import data_layouts
@@ -19,17 +18,14 @@ from mmengine.registry import (
     MODELS,
     PARAM_SCHEDULERS,
     VISUALIZERS,
-    DefaultScope,
-    init_default_scope,
 )
 from mmengine.runner import Runner
+from resolved import CONFIGS, resolve, use_scope
 from shrink import inner_model, on_meta, shrink
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
 from mmrev.models.stitching import StitchedBackbone
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
 LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
 STANDARD = [p for p in LEAVES if p.parent.name != "demo"]  # demo makes its own data
 FAMILIES = sorted({p.parent for p in STANDARD})
@@ -79,16 +75,6 @@ RUNNER_KEYS = {
 
 def name_of(path: Path) -> str:
     return path.relative_to(CONFIGS).with_suffix("").as_posix()
-
-
-@cache
-def _resolved(path: Path) -> Config:
-    return Config.fromfile(path)
-
-
-def resolve(path: Path) -> Config:
-    """The config, a copy of its own for each test."""
-    return Config(_resolved(path).to_dict())
 
 
 def pair_of(path: Path) -> tuple[str, ...]:
@@ -147,16 +133,6 @@ def without_amp(optim_wrapper: dict) -> dict:
     return {**kept, "type": "OptimWrapper"}
 
 
-def use_scope(cfg: Config) -> None:
-    # Each config has its own default scope; mmengine keeps the first one otherwise.
-    DefaultScope._instance_dict.clear()
-    init_default_scope(cfg.default_scope)
-
-
-def test_some_leaves_are_found():
-    assert len(STANDARD) >= 39
-
-
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
 def test_leaf_is_short_and_says_how_to_run_it(path):
     text = path.read_text()
@@ -189,7 +165,7 @@ def test_every_name_in_a_config_is_used():
 def test_builds_at_full_size(path, tmp_path):
     """Model, optimizer, loop, schedules and hooks, from the real settings."""
     cfg = resolve(path)
-    use_scope(cfg)
+    use_scope(cfg.default_scope)
     with on_meta():
         model = build_model(cfg)
     if path in PARAMETERS:
@@ -234,7 +210,7 @@ def test_batch_size_is_that_of_the_name(path):
 def test_reads_the_standard_layout(path, read_loaders):
     """Loaders over generated data in the standard folders, real pipelines."""
     cfg = resolve(path)
-    use_scope(cfg)
+    use_scope(cfg.default_scope)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         if repr(loader) in read_loaders:
             continue  # most configs of a task share it to the letter
@@ -250,7 +226,7 @@ def test_reads_the_standard_layout(path, read_loaders):
 def test_batch_of_the_real_pipeline(path):
     """One full-size batch through loader and data preprocessor."""
     cfg = resolve(path)
-    use_scope(cfg)
+    use_scope(cfg.default_scope)
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=2)
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
     small = shrink(cfg)
@@ -285,7 +261,7 @@ def choose_a_stitch(model: torch.nn.Module) -> set[str]:
 def test_trains_a_step_and_predicts(path):
     torch.manual_seed(0)
     cfg = shrink(resolve(path))
-    use_scope(cfg)
+    use_scope(cfg.default_scope)
     cfg.train_dataloader.batch_size = 2
     model = build_model(cfg)
     model.init_weights()
@@ -330,7 +306,7 @@ def test_augmented_test(path):
     assert ("tta_model" in cfg) == expected
     if not expected:
         return
-    use_scope(cfg)
+    use_scope(cfg.default_scope)
     for resize in cfg.tta_pipeline[-1].transforms[0]:
         if "scale" in resize:
             resize.scale = (96, 64)

@@ -45,7 +45,7 @@ def test_steps_run_once_and_in_order(work_dir, capfd):
     steps = [step(work_dir, name, code.format(str(log), name)) for name in "abc"]
     seconds = run_steps(steps, work_dir, "1")
     assert log.read_text() == "abc"
-    assert list(seconds) == ["a", "b", "c"] and min(seconds.values()) > 0
+    assert list(seconds) == ["a", "b", "c"]
     assert "[2/3] b" in capfd.readouterr().out
     assert run_steps(steps, work_dir, "1") == seconds
     assert log.read_text() == "abc"

@@ -1,14 +1,9 @@
 """The configs of VanillaNet and ReduceNet: what fades, and when."""
 
-from pathlib import Path
-
 import pytest
-from mmengine.config import Config
+from resolved import CONFIGS, resolve
 from shrink import inner_model
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(
     path
     for family in ("vanillanet", "reducenet")
@@ -18,7 +13,7 @@ LEAVES = sorted(
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
 def test_fades_from_scratch_and_only_then(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     hooks = [h for h in cfg.get("custom_hooks", []) if h.type == "mmrev.FadeHook"]
     weights = inner_model(cfg.model).backbone.get("init_cfg")
     assert len(hooks) == (weights is None)
@@ -32,7 +27,7 @@ def test_fades_from_scratch_and_only_then(path):
     "path", [p for p in LEAVES if "demo" not in p.stem], ids=lambda path: path.stem
 )
 def test_settings_of_the_name(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     model = inner_model(cfg.model)
     size = path.stem.partition("_")[0].split("-")[1]
     assert model.backbone.arch == size
@@ -56,6 +51,6 @@ def test_dense_reducenets_start_from_their_own_pretraining(size):
     pretraining = f"reducenet-{size}_8xb128_in1k"
     assert (CONFIGS / f"reducenet/{pretraining}.py").is_file()
     for path in CONFIGS.glob(f"reducenet/reducenet-{size}_*8xb2*.py"):
-        checkpoint = inner_model(Config.fromfile(path).model).backbone.init_cfg
+        checkpoint = inner_model(resolve(path).model).backbone.init_cfg
         expected = f"work_dirs/{pretraining}/epoch_300.pth"
         assert checkpoint == dict(type="Pretrained", checkpoint=expected)

@@ -1,32 +1,26 @@
 """NFNet's configs hold the published recipe, and its pieces fit together."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import MomentumAnnealingEMA
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS
+from resolved import CONFIGS, resolve, use_scope
 from shrink import shrink
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
 from mmrev.engine import AGCOptimWrapper, SAMOptimWrapper
 
-CONFIGS = Path(__file__).parents[1] / "configs/nfnet"
-LEAVES = sorted(CONFIGS.glob("*.py"))
+LEAVES = sorted(CONFIGS.glob("nfnet/*.py"))
 
 
-def resolve(name: str) -> Config:
-    DefaultScope._instance_dict.clear()
-    cfg = Config.fromfile(CONFIGS / f"{name}.py")
-    init_default_scope(cfg.default_scope)
-    return cfg
+@pytest.fixture(autouse=True)
+def scope():
+    use_scope("mmpretrain")
 
 
 def test_recipe_is_that_of_the_reference():
     """google-deepmind/deepmind-research @f5de0ed, nfnets/experiment_nfnets.py."""
-    cfg = resolve("nfnet-f0_32xb128_in1k")
+    cfg = resolve("nfnet/nfnet-f0_32xb128_in1k")
     wrapper = cfg.optim_wrapper
     assert (wrapper.clip_factor, wrapper.eps) == (0.01, 1e-3)
     assert wrapper.optimizer == dict(
@@ -56,7 +50,7 @@ def test_recipe_is_that_of_the_reference():
 
 def test_average_warms_up_as_in_the_reference():
     """tf1_ema: the decay is min(.99999, (1 + step) / (10 + step))."""
-    (hook,) = resolve("nfnet-f0_32xb128_in1k").custom_hooks
+    (hook,) = resolve("nfnet/nfnet-f0_32xb128_in1k").custom_hooks
     assert hook.pop("type") == "EMAHook"
     assert hook.pop("ema_type") == "MomentumAnnealingEMA"
     hook.pop("priority")
@@ -73,8 +67,8 @@ def test_average_warms_up_as_in_the_reference():
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("nfnet-f0_32xb128_in1k", AGCOptimWrapper),
-        ("nfnet-f0_sam_32xb128_in1k", SAMOptimWrapper),
+        ("nfnet/nfnet-f0_32xb128_in1k", AGCOptimWrapper),
+        ("nfnet/nfnet-f0_sam_32xb128_in1k", SAMOptimWrapper),
     ],
 )
 def test_groups_of_the_recipe(name, kind):
@@ -102,7 +96,8 @@ def test_groups_of_the_recipe(name, kind):
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
 def test_the_stem_learns_at_a_quarter_of_the_rate(path):
     """In dense configs, whatever the depth."""
-    cfg = resolve(path.stem)
+    cfg = resolve(path)
+    use_scope(cfg.default_scope)
     dense = "in1k" not in path.stem
     backbone = cfg.model.backbone
     assert backbone.memory == ("recompute" if dense else "store")

@@ -1,6 +1,7 @@
 """The example projects run outside the repository, with the tools they name."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def train(package, config: Path, *changes: str) -> str:
     return run.stdout
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_mmdet_project_trains_with_the_tool_of_mmdet(tmp_path):
     config = Config.fromfile(copy_project("example_mmdet", tmp_path))
     assert config.model.type == "DINO"
@@ -58,6 +61,8 @@ def test_mmdet_project_trains_with_the_tool_of_mmdet(tmp_path):
     assert (tmp_path / "work_dirs/small/epoch_1.pth").exists()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_mmseg_project_trains_with_the_tool_of_mmrev(tmp_path):
     config = Config.fromfile(copy_project("example_mmseg", tmp_path))
     assert config.model.decode_head.type == "Mask2FormerHead"
@@ -72,10 +77,9 @@ def test_mmseg_project_trains_with_the_tool_of_mmrev(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["example_mmdet", "example_mmseg"])
-def test_readme_says_what_a_project_must(name):
-    text = (ROOT / "projects" / name / "README.md").read_text()
-    (config,) = (ROOT / "projects" / name / "configs").glob("*.py")
-    for title in ("Description", "Usage", "Results", "Citation", "Checklist"):
-        assert f"\n## {title}\n" in text
-    assert f"configs/{config.name}" in text
-    assert text.count("Milestone") == 3
+def test_readme_names_the_config_and_only_what_exists(name):
+    project = ROOT / "projects" / name
+    (config,) = (project / "configs").glob("*.py")
+    text = (project / "README.md").read_text()
+    paths = set(re.findall(r"(?<![\w/])configs/[\w./-]+\.py", text))
+    assert paths == {f"configs/{config.name}"}

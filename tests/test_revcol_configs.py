@@ -5,23 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, DefaultScope, init_default_scope
+from mmengine.registry import HOOKS, MODELS
+from resolved import CONFIGS, resolve, use_scope
 from shrink import shrink
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
-
-CONFIGS = Path(__file__).parents[1] / "configs/revcol"
-
-
-def resolve(name: str) -> Config:
-    return Config.fromfile(CONFIGS / f"{name}.py")
-
-
-def use_scope(scope: str) -> None:
-    DefaultScope._instance_dict.clear()
-    init_default_scope(scope)
-
+LEAVES = CONFIGS / "revcol"
 
 # lr, layer decay, drop path: paper's appendix and the reference's detection configs.
 CASCADE = {
@@ -36,7 +24,7 @@ CASCADE = {
 @pytest.mark.parametrize("size", CASCADE)
 def test_cascade_has_the_published_settings(size):
     lr, decay, drop_path = CASCADE[size]
-    cfg = resolve(f"revcol-{size}_cascade-mask-rcnn_8xb2-amp-3x_coco")
+    cfg = resolve(f"revcol/revcol-{size}_cascade-mask-rcnn_8xb2-amp-3x_coco")
     assert cfg.optim_wrapper.type == "AmpOptimWrapper"
     assert cfg.optim_wrapper.optimizer.type == "AdamW"
     assert cfg.optim_wrapper.optimizer.lr == lr
@@ -77,7 +65,7 @@ UPERNET = {
 def test_upernet_has_the_published_settings(size):
     crop, lr, decay, stride, warmup = UPERNET[size]
     batch = "16xb1" if size == "h" else "8xb2"
-    cfg = resolve(f"revcol-{size}_upernet_{batch}-amp-160k_ade20k-{crop}x{crop}")
+    cfg = resolve(f"revcol/revcol-{size}_upernet_{batch}-amp-160k_ade20k-{crop}x{crop}")
     assert cfg.optim_wrapper.type == "AmpOptimWrapper"
     assert cfg.optim_wrapper.optimizer.lr == lr
     assert cfg.optim_wrapper.optimizer.weight_decay == 0.01
@@ -96,9 +84,9 @@ def test_upernet_has_the_published_settings(size):
     assert cfg.train_cfg.max_iters == 160000
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("*_dino-*.py"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", LEAVES.glob("*_dino-*.py"), ids=lambda p: p.stem)
 def test_dino_has_scales_and_schedule_of_its_name(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     model = cfg.model.get("model", cfg.model)
     scales = 5 if "5scale" in path.stem else 4
     levels = len(model.backbone.get("out_indices", range(4)))
@@ -117,10 +105,10 @@ def test_dino_has_scales_and_schedule_of_its_name(path):
 
 
 @pytest.mark.parametrize(
-    "path", CONFIGS.glob("*_mask2former*ade20k*"), ids=lambda p: p.stem
+    "path", LEAVES.glob("*_mask2former*ade20k*"), ids=lambda p: p.stem
 )
 def test_mask2former_has_the_crop_of_its_name(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     crop = int(path.stem.rpartition("x")[2])
     model = cfg.model.get("model", cfg.model)
     assert model.data_preprocessor.size == (crop, crop)
@@ -130,18 +118,18 @@ def test_mask2former_has_the_crop_of_its_name(path):
     assert (crop == 512) == ("in22k" not in path.stem and "-h_" not in path.stem)
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("*_mask2former*"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", LEAVES.glob("*_mask2former*"), ids=lambda p: p.stem)
 def test_mask2former_learns_as_its_base(path):
-    wrapper = Config.fromfile(path).optim_wrapper
+    wrapper = resolve(path).optim_wrapper
     assert (wrapper.optimizer.lr, wrapper.optimizer.weight_decay) == (1e-4, 0.05)
     keys = wrapper.paramwise_cfg.custom_keys
     assert set(keys) == {"backbone", "query_embed", "query_feat", "level_embed"}
     assert keys.backbone == dict(lr_mult=0.1)
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("*_coco.py"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", LEAVES.glob("*_coco.py"), ids=lambda p: p.stem)
 def test_coco_is_tested_as_coco_does(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     evaluator = cfg.test_evaluator
     assert evaluator.type == "mmrev.CocoMetric"
     assert "proposal_nums" not in evaluator
@@ -152,8 +140,8 @@ def test_coco_is_tested_as_coco_does(path):
 def test_second_stage_takes_every_weight_of_the_first():
     """Objects365 -> COCO: nothing is dropped, class layers keep COCO's rows."""
     use_scope("mmdet")
-    first = resolve("revcol-h_dino-5scale_16xb1-12e_objects365")
-    second = resolve("revcol-h_dino-5scale_objects365-pre_16xb1-12e_coco")
+    first = resolve("revcol/revcol-h_dino-5scale_16xb1-12e_objects365")
+    second = resolve("revcol/revcol-h_dino-5scale_objects365-pre_16xb1-12e_coco")
     assert second.load_from == f"work_dirs/{Path(first.filename).stem}/epoch_12.pth"
     source, target = (MODELS.build(shrink(cfg).model) for cfg in (first, second))
     checkpoint = {"state_dict": dict(source.state_dict())}
@@ -167,7 +155,7 @@ def test_second_stage_takes_every_weight_of_the_first():
 
 def test_missing_weights_are_named():
     use_scope("mmdet")
-    cfg = resolve("revcol-t_dino-4scale_8xb2-12e_coco")
+    cfg = resolve("revcol/revcol-t_dino-4scale_8xb2-12e_coco")
     backbone = MODELS.build(cfg.model.backbone)
     with pytest.raises(FileNotFoundError, match=r"data/pretrained/revcol_tiny_1k\.pth"):
         backbone.init_weights()

@@ -2,22 +2,20 @@
 
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS
+from resolved import CONFIGS, resolve, use_scope
 from shrink import on_meta
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.operating_points.costs import stitch_costs
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 README = CONFIGS / "stitched/README.md"
 LEAVES = sorted(CONFIGS.glob("stitched/*.py"))
 
@@ -35,7 +33,7 @@ EMBEDDINGS = ("pos_embed", "cls_token", "relative_position_bias_table")
 
 
 def base_of(name: str) -> Config:
-    return Config.fromfile(CONFIGS / f"_base_/backbones/{name}.py")
+    return resolve(f"_base_/backbones/{name}")
 
 
 @cache
@@ -135,7 +133,7 @@ def check_rates(model: nn.Module, cfg: Config) -> None:
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
 def test_pixels_rates_hooks_and_loop(path):
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     mean = cfg.model.data_preprocessor.mean
     assert (mean == [127.5] * 3) == ("efficientnet" in path.stem)
     hooks = [hook.type for hook in cfg.custom_hooks]
@@ -152,9 +150,8 @@ def test_pixels_rates_hooks_and_loop(path):
     ids=lambda path: path.stem,
 )
 def test_rates_of_heads(path):
-    cfg = Config.fromfile(path)
-    DefaultScope._instance_dict.clear()
-    init_default_scope(cfg.default_scope)
+    cfg = resolve(path)
+    use_scope(cfg.default_scope)
     with on_meta():
         model = MODELS.build(cfg.model)
     check_rates(model, cfg)

@@ -1,14 +1,10 @@
 """Swin-V2's configs hold the published settings."""
 
-from pathlib import Path
-
 import pytest
-from mmengine.config import Config
+from resolved import CONFIGS, resolve
 
-import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
 from mmrev.checkpoints import LAYOUTS
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 BACKBONES = [
     path
     for path in sorted(CONFIGS.glob("_base_/backbones/swinv2-*.py"))
@@ -29,7 +25,7 @@ UPERNET = {
 def test_upernet_has_the_published_settings(name):
     crop, window, lr, drop_path, steps = UPERNET[name]
     path = CONFIGS / f"swin_v2/swinv2-{name}_ade20k-{crop}x{crop}.py"
-    cfg = Config.fromfile(path)
+    cfg = resolve(path)
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("AdamW", lr, 0.05)
     decay = 0.975 if name.startswith("g_") else 0.95
@@ -47,7 +43,7 @@ def test_upernet_has_the_published_settings(name):
 
 @pytest.mark.parametrize("path", BACKBONES, ids=lambda path: path.stem)
 def test_pretrained_windows_are_those_of_the_file(path):
-    backbone = Config.fromfile(path).backbone
+    backbone = resolve(path).backbone
     file = backbone.init_cfg.checkpoint
     (known,) = LAYOUTS["swin_v2"].from_name(file).values()
     sizes = backbone.pretrained_window_sizes
@@ -62,7 +58,7 @@ def test_pretrained_windows_are_those_of_the_file(path):
     "path", CONFIGS.glob("swin_v2/*_dino-*.py"), ids=lambda path: path.stem
 )
 def test_dino_has_scales_of_its_name(path):
-    model = Config.fromfile(path).model
+    model = resolve(path).model
     scales = 5 if "5scale" in path.stem else 4
     levels = len(model.backbone.get("out_indices", range(4)))
     assert len(model.neck.in_channels) == levels == scales - 1

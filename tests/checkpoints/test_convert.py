@@ -95,19 +95,25 @@ def heads(*names):
     return {name: torch.zeros(2) for name in names}
 
 
-@pytest.mark.parametrize("wrap", ["bare", "model", "state_dict", "state_dict_ema"])
+WRAPS = ["bare", "model", "state_dict", "state_dict_ema"]
+OTHERS = [
+    ("", ("cls.classifier.1.weight",)),
+    ("", ("cls_blocks.3.classifier.0.bias", "decoder_blocks.2.projback.0.bias")),
+    ("module.", ("module.cls.classifier.0.weight",)),
+    ("backbone.", ("neck.lateral_convs.0.conv.weight", "roi_head.x.weight")),
+    ("backbone.", ("decode_head.conv_seg.weight", "auxiliary_head.x.weight")),
+    ("module.backbone.", ("module.bbox_head.x",)),
+]
+
+
 @pytest.mark.parametrize(
-    ("prefix", "others"),
-    [
-        ("", ("cls.classifier.1.weight",)),
-        ("", ("cls_blocks.3.classifier.0.bias", "decoder_blocks.2.projback.0.bias")),
-        ("module.", ("module.cls.classifier.0.weight",)),
-        ("backbone.", ("neck.lateral_convs.0.conv.weight", "roi_head.x.weight")),
-        ("backbone.", ("decode_head.conv_seg.weight", "auxiliary_head.x.weight")),
-        ("module.backbone.", ("module.bbox_head.x",)),
+    ("wrap", "prefix", "others", "top_to_bottom"),
+    [  # every pair of settings
+        (wrap, *case, (i + j) % 2 == 0)
+        for i, wrap in enumerate(WRAPS)
+        for j, case in enumerate(OTHERS)
     ],
 )
-@pytest.mark.parametrize("top_to_bottom", [False, True], ids=["plain", "huge"])
 def test_official_layouts(wrap, prefix, others, top_to_bottom):
     weights = official(top_to_bottom=top_to_bottom)
     content = {prefix + key: value for key, value in weights.items()} | heads(*others)

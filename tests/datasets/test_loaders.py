@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from resolved import resolve
 
 from mmrev.datasets.sources import CLASSES, load_digits
 
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 def build(config, split, scope, **changes):
     """Build a data set as the config base describes it."""
-    cfg = Config.fromfile(f"configs/_base_/datasets/{config}.py")
+    cfg = resolve(f"_base_/datasets/{config}")
     loader = cfg.get(f"scenes_{split}_dataloader") or cfg[f"{split}_dataloader"]
     with DefaultScope.overwrite_default_scope(scope):
         return DATASETS.build({**loader["dataset"], **changes})

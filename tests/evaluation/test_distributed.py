@@ -1,11 +1,7 @@
 """Every metric in two processes, of which one repeats an image or lacks one."""
 
-import socket
-import warnings
+import os
 
-import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from random_coco import random_case
 from random_panoptic import random_case as random_panoptic
 from test_coco_metric import built, samples_of
@@ -18,7 +14,6 @@ from test_iou_metric import random_maps
 
 from mmrev.evaluation.iou_metric import IoUMetric
 
-WORLD_SIZE = 2
 # As the sampler shares 5 images out; without the third, for which the repeated image
 # must not pass.
 SHARES = {"whole": ([0, 2, 4], [1, 3, 0]), "gap": ([0, 4], [1, 3, 0])}
@@ -45,35 +40,19 @@ def segments_of(folder, images):
     return figures, metric.coverage
 
 
-def work(rank, port, folder):
-    warnings.simplefilter("ignore")
-    dist.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
-    )
-    torch.set_num_threads(1)
-    (folder / str(rank)).mkdir()
-    results = {
-        name: evaluated(folder / str(rank), share[rank])
-        for name, share in SHARES.items()
-    }
-    torch.save(results, folder / f"result.{rank}")
-    dist.destroy_process_group()
+def work(rank, folder):
+    os.chdir(folder)  # mmengine collects in a folder there
+    own = folder / str(rank)
+    own.mkdir()
+    return {name: evaluated(own, share[rank]) for name, share in SHARES.items()}
 
 
 def evaluated(folder, images):
     return boxes_of(folder, images), maps_of(images), segments_of(folder, images)
 
 
-def test_two_processes_evaluate_as_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # mmengine collects in a folder there
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
-    mp.spawn(work, (port, tmp_path), WORLD_SIZE)
-    first, second = (
-        torch.load(tmp_path / f"result.{rank}", weights_only=False)
-        for rank in range(WORLD_SIZE)
-    )
+def test_two_processes_evaluate_as_one(tmp_path, process_pair):
+    first, second = process_pair.run(work, tmp_path)
     for name, images in (("whole", range(5)), ("gap", (0, 1, 3, 4))):
         alone = evaluated(tmp_path, images)
         assert first[name] == alone

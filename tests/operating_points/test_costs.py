@@ -221,7 +221,8 @@ def test_measured_costs_and_their_file(tmp_path):
     assert [cost.id for cost in costs] == [0, 1, 2, 3]
     assert costs[0].params == sum(p.numel() for p in model.anchors[0].parameters())
     assert costs[0].flops < costs[1].flops
-    assert min(min(cost.latency_ms, cost.memory_mb) for cost in costs) > 0
+    # At least what the stem gives.
+    assert all(cost.memory_mb > 8 * 16 * 16 * 4 / 2**20 for cost in costs)
     save_costs(costs, tmp_path / "costs.json")
     assert load_costs(tmp_path / "costs.json") == costs
     assert stitch_costs(model, image_size=64, repeats=0)[0].latency_ms is None

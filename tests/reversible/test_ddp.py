@@ -1,11 +1,7 @@
 """Every memory mode under DistributedDataParallel, two gloo processes."""
 
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from tolerances import assert_close
 from torch.nn.parallel import DistributedDataParallel
 from toy_columns import toy_columns
@@ -13,20 +9,12 @@ from toy_columns import toy_columns
 from mmrev.reversible import ColumnEngine
 
 WORLD_SIZE = 2
-# Memory mode, anchors, and how many of the three outputs a loss uses. Starting two
-# processes costs more than all of them.
+# Memory mode, anchors, and how many of the three outputs a loss uses.
 CASES = [
     (memory, every, num_used)
     for memory, every in (("recompute", "auto"), ("reverse", 2))
     for num_used in (3, 1)
 ]
-
-
-@pytest.fixture(scope="module")
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Net(torch.nn.Module):
@@ -48,11 +36,7 @@ def batch(rank):
     return torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=generator)
 
 
-def work(rank, port, path):
-    dist.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
-    )
-    torch.set_num_threads(1)
+def work(rank):
     grads = {}
     for memory, every, num_used in CASES:
         model = DistributedDataParallel(
@@ -62,17 +46,13 @@ def work(rank, port, path):
             with model.no_sync() if accumulate else torch.enable_grad():
                 model(batch(rank)).backward()
         grads[memory, every, num_used] = [p.grad for p in model.parameters()]
-    if rank == 0:
-        torch.save(grads, path)
-    dist.destroy_process_group()
+    return grads
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, free_port):
+def averaged(process_pair):
     """The gradients of each case after two processes."""
-    path = str(tmp_path_factory.mktemp("ddp") / "grads.pt")
-    mp.spawn(work, (free_port, path), nprocs=WORLD_SIZE)
-    return torch.load(path)
+    return process_pair.run(work)[0]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -11,6 +11,8 @@ from mmrev.studies.memory_modes import (
     parameter_gradient,
 )
 
+pytestmark = [pytest.mark.ci, pytest.mark.slow]
+
 MEGABYTE = 2**20
 
 

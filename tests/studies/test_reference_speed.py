@@ -28,5 +28,4 @@ def test_costs_of_both_are_measured(training):
     costs = compare(small, training, repeats=1)
     assert list(costs) == ["ours", "reference"]
     for cost in costs.values():
-        assert cost.seconds > 0
         assert cost.peak > 64 * 64 * 3

@@ -58,7 +58,8 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     assert (training["epochs"], training["iterations"]) == (2, 4)
     assert training["data"] == "CocoDataset annotations/instances_train2017.json"
     assert training["curves"]["loss"]["steps"] == [1, 2, 3, 4]
-    assert record["speed"]["latency_ms"] > 0 and record["speed"]["peak_memory_mb"] > 0
+    # At least what the stem gives.
+    assert record["speed"]["peak_memory_mb"] > height * width // 16 * 8 * 4 / 1e6
     assert record["speed"]["input_shape"] == model["flops_shape"]
     assert record["software"]["packages"].keys() >= {"torch", "mmdet", "mmrev"}
     assert record["hardware"]["cores"] >= 1 and record["hardware"]["cpu"]

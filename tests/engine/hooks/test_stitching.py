@@ -2,14 +2,11 @@
 
 import copy
 import random
-import socket
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -236,30 +233,20 @@ def images(rank):
     return torch.randn(STEPS, 1, 3, 64, 64, generator=generator)
 
 
-def work(rank, port, path):
-    dist.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
-    )
-    torch.set_num_threads(1)
+def work(rank):
     results = {}
     for same in (True, False):
         model = DistributedDataParallel(Model())
         run = Training(StitchSamplerHook(same_on_all_ranks=same), model)
         stitches = [run.step(image) for image in images(rank)]
         results[same] = stitches, model.module.state_dict()
-    torch.save(results, f"{path}.{rank}")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(process_pair):
     """Stitches and weights of each process, on the same stitches and on own ones."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    path = tmp_path_factory.mktemp("trained") / "result"
-    mp.spawn(work, (port, path), WORLD_SIZE)
-    return [torch.load(f"{path}.{rank}") for rank in range(WORLD_SIZE)]
+    return process_pair.run(work)
 
 
 @pytest.mark.parametrize("same", [True, False])

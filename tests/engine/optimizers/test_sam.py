@@ -1,13 +1,10 @@
 """Sharpness-aware steps against steps written by hand."""
 
 import copy
-import socket
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from toy_models import Toy, assert_parameters, batch, toy
@@ -195,27 +192,19 @@ def test_recomputed_blocks_see_the_displaced_weights():
     assert_parameters(recomputed, dict(stored.named_parameters()), rtol=1e-5, atol=1e-7)
 
 
-def work(rank, port, path):
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def work(rank):
     model = MMDistributedDataParallel(toy(), broadcast_buffers=False)
     wrapper = build_optim_wrapper(model, config(accumulative_counts=2))
     for part in range(2):
         train_step(model, wrapper, batch(2 * part + rank))
-    if rank == 0:
-        torch.save(dict(model.module.named_parameters()), path)
-    dist.destroy_process_group()
+    return {name: p.detach() for name, p in model.module.named_parameters()}
 
 
-def test_every_process_climbs_by_its_own_gradient(tmp_path):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    mp.spawn(work, (port, str(tmp_path / "weights.pt")), nprocs=2)
+def test_every_process_climbs_by_its_own_gradient(process_pair):
+    trained, _ = process_pair.run(work)
     reference = toy()
     parts = [sharp_gradients(reference, batch(seed)) for seed in range(4)]
     expected = by_hand(reference, [sum(g) / 4 for g in zip(*parts, strict=True)])
-    trained = torch.load(tmp_path / "weights.pt")
     assert trained.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(trained[name], value)

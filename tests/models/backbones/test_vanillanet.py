@@ -1,6 +1,5 @@
 """VanillaNet: sizes, shapes, the two forms, settings."""
 
-import copy
 import warnings
 from itertools import pairwise
 
@@ -13,7 +12,6 @@ from torch import nn
 from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.vanillanet import ARCHITECTURES, VanillaNet
 from mmrev.models.layers import FadedReLU
-from mmrev.registry import MODELS
 
 SMALL = {"channels": [8, 8, 12, 16, 16, 24, 24], "strides": [1, 2, 2, 1, 2, 1]}
 WITHOUT_FIRST = {"channels": [8, 12, 16, 24], "strides": [2, 2, 2]}
@@ -47,20 +45,6 @@ def test_levels_are_the_last_maps_at_their_strides():
     ends = torch.tensor(model.depths).cumsum(0) - 1
     assert ends.tolist() == [0, 1, 8, 10]
     assert [len(stage) for stage in model.stages] == model.depths
-
-
-@pytest.mark.parametrize("arch", [SMALL, WITHOUT_FIRST], ids=["with", "without"])
-@pytest.mark.parametrize("deploy", [False, True])
-@pytest.mark.parametrize("size", [(64, 96), (67, 93), (33, 1), (1, 1), (100, 36)])
-def test_any_input_size(size, deploy, arch):
-    model = small(arch=arch, deploy=deploy).eval()
-    levels = model(torch.randn(2, 3, *size))
-    for level, channels, stride in zip(
-        levels, (8, 12, 16, 24), (4, 8, 16, 32), strict=True
-    ):
-        expected = (2, channels, -(-size[0] // stride), -(-size[1] // stride))
-        assert level.shape == expected
-        assert level.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [(64, 96), (67, 93), (1, 33)])
@@ -144,6 +128,8 @@ def test_recomputing_changes_neither_gradients_nor_statistics(autocast):
     assert updated["stages.1.0.conv.1.num_batches_tracked"] == 1
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_recomputing_saves_memory():
     peaks = {}
     for memory in ("store", "recompute"):
@@ -153,62 +139,6 @@ def test_recomputing_saves_memory():
             lambda: sum(level.sum() for level in model(image)).backward()  # noqa: B023
         )
     assert peaks["recompute"] < 0.5 * peaks["store"]
-
-
-@pytest.mark.parametrize("memory", ["store", "recompute"])
-def test_frozen_stages(memory):
-    model = small(frozen_stages=2, memory=memory).train()
-    before = copy.deepcopy(dict(model.named_buffers()))
-    sum(level.mean() for level in model(torch.randn(2, 3, 64, 64))).backward()
-    for name, parameter in model.named_parameters():
-        frozen = name.startswith(("stem.", "stages.0.", "stages.1."))
-        assert (parameter.grad is None) == frozen, name
-        assert parameter.requires_grad != frozen
-    for name, buffer in model.named_buffers():
-        frozen = name.startswith(("stem.", "stages.0.", "stages.1.")) or "fade" in name
-        assert torch.equal(buffer, before[name]) == frozen, name
-
-
-def test_norm_eval_keeps_the_statistics():
-    model = small(norm_eval=True).train()
-    before = copy.deepcopy(dict(model.named_buffers()))
-    model(torch.randn(2, 3, 64, 64))
-    assert model.training
-    for name, buffer in model.named_buffers():
-        assert torch.equal(buffer, before[name]), name
-
-
-def test_out_indices_and_out_norm():
-    model, image = small(out_indices=(3, 1)).eval(), torch.randn(1, 3, 64, 64)
-    assert [level.shape[1] for level in model(image)] == [24, 12]
-    normed = small(out_indices=(3, 1), out_norm="layer_norm").eval()
-    normed.load_state_dict(model.state_dict(), strict=False)
-    for level in normed(image):
-        torch.testing.assert_close(level.mean(1), torch.zeros_like(level.mean(1)))
-
-
-def test_eval_and_train_return_self():
-    model = small()
-    assert model.eval() is model
-    assert model.train() is model
-
-
-def test_built_from_other_scopes():
-    model = MODELS.build({"type": "mmrev.VanillaNet", "arch": SMALL})
-    assert isinstance(model, VanillaNet)
-
-
-def test_layer_depth():
-    depths = {
-        "backbone.stem.conv.0.weight": 0,
-        "backbone.stages.0.0.conv.0.weight": 1,
-        "backbone.stages.2.1.act.conv.0.weight": 4,
-        "backbone.stages.3.1.conv.4.bias": 6,
-        "backbone.norms.0.weight": 7,
-        "neck.conv.weight": 7,
-    }
-    for name, depth in depths.items():
-        assert small().get_layer_depth(name, "backbone.") == (depth, 8), name
 
 
 @pytest.mark.parametrize(
@@ -225,9 +155,6 @@ def test_layer_depth():
             {"arch": {"channels": [8] * 5, "strides": [2, 2, 2, 4]}},
             r"must be 1 or 2, .* got \[2, 2, 2, 4\]",
         ),
-        ({"out_indices": (0, 4)}, r"out_indices must lie in 0..3, got 4"),
-        ({"out_norm": "BN"}, "out_norm must be None or 'layer_norm', got 'BN'"),
-        ({"frozen_stages": 5}, r"frozen_stages must lie in -1..4, got 5"),
         ({"memory": "reverse"}, "must be 'store' or 'recompute', got 'reverse'"),
     ],
 )

@@ -1,12 +1,9 @@
 """Least squares for stitches, and their refinement."""
 
 import copy
-import socket
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from test_stitched_backbone import SETS, build
 
 from mmrev.models.stitching import (
@@ -239,24 +236,17 @@ def shares(rank):
     ]
 
 
-def refine_shares(rank, port, path):
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def refine_shares(rank):
     results = []
     for batches in shares(rank):
         model = build("resnet")
         errors = refine_stitches(model, batches, steps=3)
         results.append((errors, model.state_dict()))
-    torch.save(results, f"{path}.{rank}")
-    dist.destroy_process_group()
+    return results
 
 
-def test_two_processes_refine_as_one(tmp_path):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    mp.spawn(refine_shares, (port, tmp_path / "share"), 2)
-    results = [torch.load(tmp_path / f"share.{rank}") for rank in range(2)]
+def test_two_processes_refine_as_one(process_pair):
+    results = process_pair.run(refine_shares)
     model = build("resnet")
     errors = refine_stitches(model, shares(0)[1], steps=3)
     assert any(after < before for before, after in errors.values())

@@ -1,31 +1,29 @@
 """Intermediate supervision around real detectors, segmentors and classifiers."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
+from resolved import resolve
 from torch.testing import assert_close
 
 from mmrev.registry import MODELS
 
-CONFIGS = Path(__file__).parents[3] / "configs" / "revcol"
 ARCH = {"channels": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "num_columns": 4}
-DINO = "revcol-t_dino-4scale-supervised_8xb2-12e_coco.py"
-MASK2FORMER = "revcol-t_mask2former-supervised_8xb2-160k_ade20k-512x512.py"
-IMAGENET = "revcol-t_8xb128_in1k.py"
+DINO = "revcol-t_dino-4scale-supervised_8xb2-12e_coco"
+MASK2FORMER = "revcol-t_mask2former-supervised_8xb2-160k_ade20k-512x512"
+IMAGENET = "revcol-t_8xb128_in1k"
 
 
 def shrunk(name):
     """The config as shipped, with widths and numbers that a test can afford."""
-    config = Config.fromfile(CONFIGS / name)
+    config = resolve(f"revcol/{name}")
     DefaultScope.get_instance(f"test-{name}", scope_name=config.default_scope)
     model = config.model.model
     model.backbone.update(
