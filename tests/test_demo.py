@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
+from resolved import resolve
 
 from mmrev.demo import (
     NEEDS,
@@ -178,7 +178,7 @@ def test_steps_fit_their_configs_and_each_other(backbone, monkeypatch):
     results, trained = [], 0
     for name in names:
         for each in demo_steps(name):
-            cfg = Config.fromfile(each.command[1])
+            cfg = resolve(ROOT / each.command[1])
             if each.command[0] == "tools/train.py":
                 loop = cfg.train_cfg
                 epochs = "max_epochs" in loop and not loop.type.startswith("Iter")

@@ -1,5 +1,5 @@
 import hashlib
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -206,29 +206,20 @@ def test_load_backbone_is_strict(tmp_path):
         load_backbone(revcol(arch=SMALL | {"channels": [8, 8, 16, 32]}), path)
 
 
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={"COLUMNS": "200", "PYTHONPATH": str(TOOL.parents[1])},
-    )
-
-
-def test_tool(tmp_path):
+def test_tool(tmp_path, monkeypatch, capsys):
     source, target = tmp_path / "in.pth", tmp_path / "out.safetensors"
     torch.save({"model": official() | heads("cls.classifier.0.weight")}, source)
-    done = run_tool(source, target)
-    assert done.returncode == 0, done.stderr
-    assert "dropped" in done.stdout
-    assert "cls.classifier.0.weight" in done.stdout
+    monkeypatch.setattr(sys, "argv", [str(TOOL), str(source), str(target)])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "dropped" in printed
+    assert "cls.classifier.0.weight" in printed
     revcol().load_state_dict(load_checkpoint_file(target), strict=True)
 
-    again = run_tool(source, target)
-    assert again.returncode == 1
-    assert again.stderr.strip() == (
-        f"error: {target} exists already. Remove it or name another."
-    )
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    expected = f"error: {target} exists already. Remove it or name another."
+    assert stop.value.code == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from mmrev.studies.model_table import (
 from mmrev.studies.published import ROWS
 
 
+@pytest.mark.ci
+@pytest.mark.slow  # the families' own tests count in the quick ones
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.model)
 def test_counts_equal_the_published_figures(row):
     counted = count(row)

@@ -170,6 +170,8 @@ def test_custom_settings_survive(run, tmp_path):
     assert dumped.randomness.seed == 5
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_two_processes_on_the_cpu(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("CPU only")

@@ -49,7 +49,15 @@ def small(**settings):
     return model
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "arch",
+    ["F0", "F1+"]
+    + [
+        pytest.param(arch, marks=[pytest.mark.ci, pytest.mark.slow])
+        for arch in ARCHITECTURES
+        if arch not in ("F0", "F1+")
+    ],
+)
 def test_params_and_flops(arch):
     params, flops, size = REFERENCE[arch]
     with torch.device("meta"):

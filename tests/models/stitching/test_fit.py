@@ -128,7 +128,14 @@ def distance(model, image):
     return total
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit", "revcol"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet",
+        pytest.param("vit", marks=[pytest.mark.ci, pytest.mark.slow]),
+        pytest.param("revcol", marks=[pytest.mark.ci, pytest.mark.slow]),
+    ],
+)
 def test_refined_stitches_lead_closer_to_the_levels_of_the_end_anchor(name):
     torch.manual_seed(1)
     batches = [torch.randn(2, 3, 64, 64) for _ in range(4)]
