@@ -7,7 +7,6 @@ and exit status 1. Anything not recognised here is a bug and keeps its traceback
 import difflib
 import errno
 import functools
-import inspect
 import itertools
 import json
 import os
@@ -77,7 +76,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for rule in (_storage, _argument, _component, _own_check, _data):
+    for rule in (_storage, _own_check, _data):
         if message := rule(error, frames):
             return message
     return None
@@ -97,62 +96,6 @@ def _storage(error: Exception, frames: list[FrameType]) -> str | None:
         return None
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror}{where}; {advice[error.errno]}."
-
-
-def _argument(error: Exception, frames: list[FrameType]) -> str | None:
-    """A constructor refused an argument that stands in the config, or misses one."""
-    if not isinstance(error, TypeError):
-        return None
-    unexpected = re.search(r"(\S+)\(\) got an unexpected keyword .*'(\w+)'", str(error))
-    missing = re.search(r"(\S+)\(\) missing \d+ required .*: (.+)", str(error))
-    if not (unexpected or missing):
-        return None
-    # The frame that called the class is the one before the chain of __init__s.
-    chain = len(frames)
-    while chain and frames[chain - 1].f_code.co_name == "__init__":
-        chain -= 1
-    if not chain:
-        return None
-    caller = frames[chain - 1]
-    refused = (unexpected or missing)[1].removesuffix(".__init__")
-    built = caller.f_locals.get("obj_cls")
-    if built is None and caller.f_globals.get("__name__") == "mmengine.runner.runner":
-        built = caller.f_globals.get(refused)
-    if not inspect.isclass(built) or refused not in {
-        base.__qualname__ for base in built.__mro__
-    }:
-        return None
-    name = _named(built, frames[: chain - 1])
-    if missing:
-        return f"{name}: the config must set {missing[2]}."
-    key = unexpected[2]
-    in_config = any(
-        isinstance(value, dict) and key in value for value in caller.f_locals.values()
-    )
-    valid = _parameters(built)
-    if not in_config or key in valid:
-        return None
-    return f"{name}: unknown argument '{key}'; {nearest(key, valid)}"
-
-
-def _component(error: Exception, frames: list[FrameType]) -> str | None:
-    """The config names a type that no registry knows, or none at all."""
-    build = frames[-1]
-    if not isinstance(error, KeyError) or build.f_code is not build_from_cfg.__code__:
-        return None
-    registry = build.f_locals["registry"]
-    if "obj_type" not in build.f_locals:
-        keys = ", ".join(map(str, build.f_locals["cfg"]))
-        return f"a {registry.name} of the config has no 'type' (it has: {keys})."
-    wanted = build.f_locals["obj_type"]
-    known = set(registry.module_dict)
-    root = registry
-    while root.parent is not None:
-        root = root.parent
-        known |= set(root.module_dict)
-    for scope, child in root.children.items():
-        known |= {f"{scope}.{name}" for name in child.module_dict}
-    return f"unknown {registry.name} type '{wanted}'; {nearest(wanted, known)}"
 
 
 def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
@@ -193,23 +136,3 @@ def _data(error: Exception, frames: list[FrameType]) -> str | None:
                 "check the folder, the file suffixes and the class names."
             )
     return None
-
-
-def _parameters(cls: type) -> set[str]:
-    """Return the names that a class and its bases accept."""
-    names = set()
-    for base in cls.__mro__:
-        if "__init__" in vars(base) and base is not object:
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-            names |= {p.name for p in parameters if p.kind not in (2, 4)}
-    return names
-
-
-def _named(cls: type, outer: list[FrameType]) -> str:
-    """Return the component's name with the one that contains it."""
-    parents = [
-        frame.f_locals["obj_cls"].__name__
-        for frame in outer
-        if frame.f_code is build_from_cfg.__code__
-    ]
-    return cls.__name__ + (f" (in {parents[-1]})" if parents else "")

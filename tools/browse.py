@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 
 from mmrev.browse.browse import browse
 from mmrev.errors import one_line_errors
-from mmrev.runs.config import OverrideAction
+from mmrev.runs.overrides import OverrideAction
 
 
 @one_line_errors

@@ -28,6 +28,7 @@ from mmrev.console import quiet, say
 from mmrev.errors import UserError
 from mmrev.models.stitching import find_stitched
 from mmrev.runs.config import check_data, load_config
+from mmrev.runs.refusals import named_refusals
 from mmrev.wrappers import plain_settings
 
 __all__ = ["browse"]
@@ -63,7 +64,8 @@ def browse(args: Namespace) -> Path:
     check_data(cfg, args.split)
     init_default_scope(cfg.default_scope)
     settings = plain_settings(cfg[loader].dataset, f"{loader}.dataset")
-    sets = [DATASETS.build(one) for _, one in settings]
+    with named_refusals(cfg):
+        sets = [DATASETS.build(one) for _, one in settings]
     places = [(one, index) for one in sets for index in range(len(one))]
     page = _page_of(args, *places[0])
     model = _load_model(cfg, args) if args.checkpoint else None
@@ -121,7 +123,8 @@ def _load_model(cfg: Config, args: Namespace) -> nn.Module:
     checkpoint = read_checkpoint(args.checkpoint)
     if cfg.get("data_preprocessor"):
         cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
+    with named_refusals(cfg):
+        model = MODELS.build(cfg.model)
     load_strictly(model, checkpoint, args.checkpoint, args.config)
     # Of the stitches that a test takes, the first; by default the largest anchor.
     if stitches := (cfg.get("test_cfg") or {}).get("stitches"):

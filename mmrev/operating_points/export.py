@@ -13,7 +13,9 @@ from mmrev.console import quiet
 from mmrev.errors import UserError
 from mmrev.models.stitching import StitchedBackbone, find_stitched
 from mmrev.models.supervision import SupervisedModel
-from mmrev.runs.config import components, load_config
+from mmrev.runs.config import load_config
+from mmrev.runs.nodes import components
+from mmrev.runs.refusals import named_refusals
 
 __all__ = ["export_stitch", "load_stitched"]
 
@@ -82,7 +84,8 @@ def load_stitched(cfg: Config, args: Namespace) -> nn.Module:
         )
     for wrapper in list(components(cfg.model, SupervisedModel)):
         cfg.model = wrapper.model
-    model = MODELS.build(cfg.model)
+    with named_refusals(cfg):
+        model = MODELS.build(cfg.model)
     if args.checkpoint:
         checkpoint = read_checkpoint(args.checkpoint)
         load_strictly(model, checkpoint, args.checkpoint, args.config)

@@ -15,7 +15,8 @@ from mmrev.operating_points.costs import costs_table, save_costs, stitch_costs
 from mmrev.operating_points.export import load_stitched
 from mmrev.operating_points.plot import FORMATS, plot_data, write_plot
 from mmrev.operating_points.ratings import Ratings, rate_stitches
-from mmrev.runs.config import components, load_config
+from mmrev.runs.config import load_config
+from mmrev.runs.nodes import components
 
 __all__ = ["list_stitches"]
 

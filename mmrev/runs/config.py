@@ -2,8 +2,7 @@
 
 import inspect
 import warnings
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,52 +10,31 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import MODELS
-from mmengine.runner import Runner
+from mmengine.config import Config, ConfigDict
 from torch.utils.data import DataLoader
 
 from mmrev.errors import UserError, nearest
+from mmrev.runs.nodes import TOP_LEVEL, walk
+from mmrev.runs.overrides import override, warn_of_vain_assignments
 from mmrev.wrappers import plain_settings
 
-__all__ = ["OverrideAction", "check_data", "components", "evaluators", "load_config"]
+__all__ = ["check_data", "evaluators", "load_config"]
 
 _SCOPES = {
     "mmdet": "onedl-mmdetection",
     "mmseg": "onedl-mmsegmentation",
     "mmpretrain": "onedl-mmpretrain",
 }
-# What may stand at the top of a config and is read by somebody.
-_TOP_LEVEL = {
-    *inspect.signature(Runner.__init__).parameters,
-    *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
-    *("runner_type", "sync_bn", "tta_model", "tta_pipeline"),
-} - {"self", "cfg"}
 _LOADER = {
     *inspect.signature(DataLoader.__init__).parameters,
     *("dataset", "sampler", "batch_sampler", "worker_init_fn", "collate_fn"),
     *("num_batch_per_epoch", "disable_subprocess_warning"),
 } - {"self"}
-
-
-class OverrideAction(DictAction):
-    """mmengine's ``KEY=VALUE`` option with an error for what is not one."""
-
-    def __call__(
-        self,
-        parser: ArgumentParser,
-        namespace: Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Parse and add to what earlier uses of the option gave."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError):
-            raise UserError(
-                f"{option_string}: expected KEY=VALUE with balanced brackets, got "
-                f"{' '.join(values)}."
-            ) from None
+# What mmengine hands on to torch as it stands.
+_OF_TORCH = (
+    *("batch_size", "num_workers", "persistent_workers", "prefetch_factor"),
+    *("timeout", "multiprocessing_context"),
+)
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -85,8 +63,10 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise UserError(f"config {path}: {type(error).__name__}: {first}") from error
-    _override(cfg, overrides or {})
+    override(cfg, overrides or {})
+    warn_of_vain_assignments(cfg)
     _check_names(cfg)
+    _check_loaders(cfg)
     _import_scopes(cfg)
     return cfg
 
@@ -95,44 +75,13 @@ def _configs(path: Path) -> list[Path]:
     return sorted(path.parent.glob("*.py"))
 
 
-def _override(cfg: Config, overrides: Mapping[str, Any]) -> None:
-    for key in overrides:
-        *parents, _ = parts = key.split(".")
-        # A new leaf is legal: the component will tell. A new branch reaches nobody.
-        node: Any = cfg._cfg_dict
-        for depth, part in enumerate(parents):
-            if isinstance(node, (list, tuple)) and part.isdigit():
-                if int(part) >= len(node):
-                    where = ".".join(parts[:depth])
-                    raise UserError(
-                        f"--cfg-options {key}: {where} has {len(node)} elements."
-                    )
-                node = node[int(part)]
-            elif isinstance(node, Mapping) and part in node:
-                node = node[part]
-            elif depth == 0 and part in _TOP_LEVEL:
-                break
-            else:
-                valid = list(node) if isinstance(node, Mapping) else []
-                where = ".".join(parts[:depth]) or "the config"
-                hint = nearest(part, valid + (sorted(_TOP_LEVEL) if not depth else []))
-                raise UserError(f"--cfg-options {key}: {where} has no '{part}'; {hint}")
-        if not parents and key not in cfg and key not in _TOP_LEVEL:
-            hint = nearest(key, [*cfg.keys(), *_TOP_LEVEL])
-            raise UserError(f"--cfg-options {key}: the config has no '{key}'; {hint}")
-    try:
-        cfg.merge_from_dict(dict(overrides))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"--cfg-options: {error.args[0]}") from error
-
-
 def _check_names(cfg: Config) -> None:
     """Refuse names that nobody reads though they resemble one that is read."""
     for key in cfg:
         # Any other name may serve as a variable of the config; 0.88 is what the common
         # variable test_pipeline has in common with tta_pipeline.
-        if key not in _TOP_LEVEL and get_close_matches(key, _TOP_LEVEL, cutoff=0.885):
-            hint = nearest(key, _TOP_LEVEL)
+        if key not in TOP_LEVEL and get_close_matches(key, TOP_LEVEL, cutoff=0.885):
+            hint = nearest(key, TOP_LEVEL)
             raise UserError(f"config {cfg.filename}: unknown key '{key}'; {hint}")
     for key in ("model", "default_scope"):
         if cfg.get(key) is None:
@@ -144,9 +93,33 @@ def _check_names(cfg: Config) -> None:
                 raise UserError(f"config {cfg.filename}: {name}.{key}; {hint}")
 
 
+def _check_loaders(cfg: Config) -> None:
+    """Let torch itself look at what it takes of the dataloaders' settings."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name) or {}
+        settings = {key: loader[key] for key in _OF_TORCH if key in loader}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on the number of cores, said later
+                DataLoader([], **settings)
+        except (ValueError, TypeError) as error:
+            stated = ", ".join(f"{key}={value}" for key, value in settings.items())
+            raise UserError(
+                f"config {cfg.filename}: {name} ({stated}): {error}; change it with "
+                f"--cfg-options {name}.KEY=VALUE."
+            ) from error
+
+
 def _import_scopes(cfg: Config) -> None:
     """Import mmdet, mmseg, mmpretrain where the config names their components."""
-    named = {cfg.default_scope, *_scopes_of(cfg._cfg_dict)}
+    named = {
+        cfg.default_scope,
+        *(
+            node.value.partition(".")[0]
+            for node in walk(cfg._cfg_dict)
+            if node.where.endswith(".type") and isinstance(node.value, str)
+        ),
+    }
     # The toolboxes print that an optional package of their makers is missing.
     with redirect_stdout(StringIO()):
         import_module("mmrev.datasets")  # imports every toolbox that is installed
@@ -159,29 +132,6 @@ def _import_scopes(cfg: Config) -> None:
                     f"config {cfg.filename} needs {scope} ({error}); "
                     f"pip install {_SCOPES[scope]}, or see `python -m mmrev.doctor`."
                 ) from error
-
-
-def _scopes_of(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        kind = value.get("type")
-        if isinstance(kind, str) and "." in kind:
-            yield kind.partition(".")[0]
-        for item in value.values():
-            yield from _scopes_of(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _scopes_of(item)
-
-
-def components(node: Any, cls: type) -> Iterator[ConfigDict]:
-    """The parts of a config that build a class of this suite, or a subclass of it."""
-    if isinstance(node, Mapping):
-        name = str(node.get("type"))
-        found = MODELS.get(name) if name.startswith("mmrev.") else None
-        if found is not None and issubclass(found, cls):
-            yield node
-        for value in node.values():
-            yield from components(value, cls)
 
 
 def evaluators(cfg: Config, split: str) -> list[ConfigDict]:

@@ -18,7 +18,9 @@ from mmrev.errors import UserError
 from mmrev.measure.flops import count_flops
 from mmrev.measure.speed import paired_times
 from mmrev.models.layers import Deployable
-from mmrev.runs.config import components, load_config
+from mmrev.runs.config import load_config
+from mmrev.runs.nodes import components
+from mmrev.runs.refusals import named_refusals
 
 __all__ = ["Deployment", "deploy"]
 
@@ -86,7 +88,8 @@ def deploy(args: Namespace) -> Deployment:
     checkpoint = read_checkpoint(args.checkpoint)
     settings = _settings_of_backbone(cfg)
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    model = MODELS.build(cfg.model).eval()
+    with named_refusals(cfg):
+        model = MODELS.build(cfg.model).eval()
     load_strictly(model, checkpoint, args.checkpoint, args.config)
     backbone = next(m for m in model.modules() if isinstance(m, Deployable))
     trained = copy.deepcopy(backbone)

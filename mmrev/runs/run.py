@@ -17,9 +17,11 @@ from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
-from mmrev.runs.config import OverrideAction, load_config
+from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
+from mmrev.runs.overrides import OverrideAction
+from mmrev.runs.refusals import named_refusals
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
 
 __all__ = ["add_common_arguments", "test", "train"]
@@ -59,7 +61,7 @@ def train(args: Namespace) -> None:
     cfg = _prepare(args)
     for step in TRAIN_STEPS:
         step(cfg, args)
-    with _runner(cfg) as runner:
+    with named_refusals(cfg), _runner(cfg) as runner:
         runner.train()
 
 
@@ -74,7 +76,7 @@ def test(args: Namespace) -> None:
     config = cfg.to_dict()
     for step in TEST_STEPS:
         step(cfg, args)
-    with _runner(cfg) as runner:
+    with named_refusals(cfg), _runner(cfg) as runner:
         out_dir = str(Path(cfg.work_dir, "records"))
         runner.register_hook(RecordHook(out_dir, config, args.tta))
         metrics = runner.test()
