@@ -27,7 +27,9 @@ def _child(name: str, *locations: str) -> root.Registry:
     )
 
 
-MODELS = _child("MODELS", "mmrev.models")
+MODELS = _child(
+    "MODELS", "mmrev.models", "mmrev.models.detectors", "mmrev.models.segmentors"
+)
 DATASETS = _child("DATASETS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")

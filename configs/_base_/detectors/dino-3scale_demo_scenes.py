@@ -10,6 +10,7 @@ embed_dims = 128
 ffn = dict(embed_dims=embed_dims, feedforward_channels=512)
 deformable = dict(embed_dims=embed_dims, num_levels=3, num_heads=4)
 model = dict(
+    type="mmrev.DINO",
     num_queries=30,
     neck=dict(out_channels=embed_dims, num_outs=3),
     encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
@@ -22,7 +23,7 @@ model = dict(
         ),
     ),
     positional_encoding=dict(num_feats=embed_dims // 2),
-    bbox_head=dict(num_classes=10, embed_dims=embed_dims),
+    bbox_head=dict(type="mmrev.DINOHead", num_classes=10, embed_dims=embed_dims),
     dn_cfg=dict(group_cfg=dict(num_dn_queries=20)),
     test_cfg=dict(max_per_img=30),
 )

@@ -6,6 +6,7 @@ _base_ = [
     "../default_runtime.py",
 ]
 
+model = dict(type="mmrev.DINO", bbox_head=dict(type="mmrev.DINOHead"))
 optim_wrapper = dict(
     constructor="mmrev.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(_delete_=True),

@@ -6,6 +6,7 @@ _base_ = [
     "../default_runtime.py",
 ]
 
+model = dict(type="mmrev.EncoderDecoder")  # mmseg's, which also slides
 optim_wrapper = dict(
     constructor="mmrev.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(

@@ -11,6 +11,7 @@ embed_dims = 128
 ffn = dict(embed_dims=embed_dims, feedforward_channels=512)
 attention = dict(embed_dims=embed_dims, num_heads=4)
 model = dict(
+    type="mmrev.EncoderDecoder",
     data_preprocessor=dict(size=(96, 96)),
     decode_head=dict(
         feat_channels=embed_dims,

@@ -1,0 +1,10 @@
+"""Segmentors of mmseg with what they lack; registered if mmseg is installed."""
+
+from importlib.util import find_spec
+
+__all__ = []
+
+if find_spec("mmseg"):
+    from mmrev.models.segmentors.encoder_decoder import EncoderDecoder
+
+    __all__ += ["EncoderDecoder"]
