@@ -6,7 +6,7 @@ models/revcol_huge.py). Written anew; same parameters and values.
 Deviations: the gain floor is applied in forward, never to the stored parameter, and a
 gain of exactly 0 counts as positive; any input size (maps are padded at the right and
 bottom where a stride does not divide them); the first column's gains, which nothing
-reads, are frozen.
+reads, are frozen; the stem's bias starts at random instead of 0.
 """
 
 from collections.abc import Iterator, Sequence
@@ -322,6 +322,9 @@ class RevCol(Backbone):
 
     def _init_weights(self) -> None:
         init_trunc_normal(self)
+        # With all biases 0, the zeros that fill up a batch stay zeros through the whole
+        # network, and every LayerNorm on the way multiplies their gradients by 1000.
+        nn.init.trunc_normal_(self.stem[0].bias, std=0.02)
 
     def _frozen_modules(self) -> list[nn.Module]:
         frozen = [self.columns[0].gains]

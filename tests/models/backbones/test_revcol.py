@@ -81,6 +81,27 @@ def test_memory_modes_agree(memory, top_to_bottom, autocast):
             assert_close(grad, expected[name])
 
 
+@pytest.mark.parametrize("layer_scale", [1e-6, 1.0])
+def test_gradients_of_padded_images_at_the_start(layer_scale):
+    """Padding adds no more than its share, and is rebuilt as exactly as images."""
+    image = torch.randn(1, 3, 32, 32)
+    padded = torch.nn.functional.pad(image, (0, 64, 0, 64))
+
+    def gradient(image, memory="store"):
+        model = small(layer_scale_init_value=layer_scale, memory=memory)
+        generator = torch.Generator().manual_seed(2)
+        sum(
+            (level * torch.randn(level.shape, generator=generator)).mean()
+            for level in model(image)
+        ).backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        return torch.cat([grad.flatten() for grad in grads])
+
+    expected = gradient(padded)
+    assert expected.norm() < gradient(image).norm()
+    assert_close(gradient(padded, "reverse"), expected)
+
+
 def test_taps_are_the_coarsest_states_and_differentiable():
     model, image = small(), torch.randn(1, 3, 40, 40)
     with model.tap([0, 3]) as taps:
