@@ -8,7 +8,6 @@ from mmengine import registry as root
 
 __all__ = [
     "DATASETS",
-    "FUNCTIONS",
     "HOOKS",
     "LOOPS",
     "METRICS",
@@ -34,6 +33,5 @@ DATASETS = _child("DATASETS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")
 LOOPS = _child("LOOPS", "mmrev.engine")
-FUNCTIONS = _child("FUNCTIONS", "mmrev.engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "mmrev.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "mmrev.engine")

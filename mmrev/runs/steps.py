@@ -106,10 +106,9 @@ def write_whole_checkpoints(cfg: Config, args: Namespace) -> None:
         hooks.checkpoint.type = "mmrev.AtomicCheckpointHook"
 
 
-def seed_by_iteration(cfg: Config, args: Namespace) -> None:
-    """Add a hook and ``worker_init_fn``: a resumed run draws what a whole one does."""
-    _add_hook(cfg, type="mmrev.IterationSeedHook")
-    cfg.train_dataloader.setdefault("worker_init_fn", {"type": "mmrev.seed_worker"})
+def resume_exactly(cfg: Config, args: Namespace) -> None:
+    """Add a hook: a resumed run sees and draws what an uninterrupted one does."""
+    _add_hook(cfg, type="mmrev.ExactResumeHook")
 
 
 def survive_unreadable_in_validation(cfg: Config, args: Namespace) -> None:
@@ -191,7 +190,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     resume,
     require_initial_weights,
     write_whole_checkpoints,
-    seed_by_iteration,
+    resume_exactly,
     survive_unreadable_in_validation,
 )
 TEST_STEPS: tuple[Step, ...] = (

@@ -2,8 +2,8 @@
 
 from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
 from mmrev.engine.hooks.draw import DrawPredictionsHook
+from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
-from mmrev.engine.hooks.randomness import IterationSeedHook, seed_worker
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
 from mmrev.engine.hooks.transfer_classes import TransferClassesHook
@@ -11,12 +11,11 @@ from mmrev.engine.hooks.transfer_classes import TransferClassesHook
 __all__ = [
     "AtomicCheckpointHook",
     "DrawPredictionsHook",
+    "ExactResumeHook",
     "FadeHook",
-    "IterationSeedHook",
     "RecordHook",
     "StitchFitHook",
     "StitchSamplerHook",
     "StrictCheckpointHook",
     "TransferClassesHook",
-    "seed_worker",
 ]

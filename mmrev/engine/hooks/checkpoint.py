@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 from mmrev.atomic import write_bytes
 from mmrev.checkpoints.runs import load_strictly
@@ -25,12 +28,32 @@ class AtomicCheckpointHook(CheckpointHook):
     Takes its arguments. Unlike it, the checkpoint and ``last_checkpoint`` go through
     :mod:`mmrev.atomic`, and with ``max_keep_ckpts`` the oldest checkpoint goes
     only after the newest is safe: mmengine deletes first, so that a run killed while
-    saving can be left with none.
+    saving can be left with none. A checkpoint in the middle of an accumulated batch
+    keeps the gradients so far, which mmengine loses; of several processes, their mean.
     """
 
     def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
         backend_args = backend_args or {"backend": "atomic"}
         super().__init__(*args, backend_args=backend_args, **kwargs)
+        self._gradients: dict[str, Tensor] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on with the gradients of a resumed run."""
+        super().before_train(runner)
+        for name, parameter in unwrapped(runner.model).named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter)
+        self._gradients = {}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the gradients until training starts."""
+        if runner._resume:
+            self._gradients = checkpoint.get("gradients", {})
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the gradients, where there are any."""
+        if self._gradients:
+            checkpoint["gradients"] = self._gradients
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
@@ -43,6 +66,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        self._gradients = _accumulated(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -53,6 +77,7 @@ class AtomicCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self._gradients = {}
         if not is_main_process():
             return
         write_bytes(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
@@ -62,6 +87,35 @@ class AtomicCheckpointHook(CheckpointHook):
             )
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model that a checkpoint holds, without wrappers of processes or of tests."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _accumulated(runner: Runner) -> dict[str, Tensor]:
+    """Gradients that wait for the rest of their batch, by name, on the CPU."""
+    wrapper = runner.optim_wrapper
+    if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
+        return {}
+    named = unwrapped(runner.model).named_parameters()
+    trained = [(name, p) for name, p in named if p.requires_grad]
+    # Unlike processes, one without a gradient here may have one there.
+    there = torch.tensor([float(p.grad is not None) for _, p in trained])
+    all_reduce(there, "max")
+    found = {}
+    for (name, parameter), somewhere in zip(trained, there.tolist(), strict=True):
+        if somewhere:
+            gradient = parameter.grad
+            total = (
+                torch.zeros_like(parameter) if gradient is None else gradient.clone()
+            )
+            all_reduce(total, "mean")
+            found[name] = total.detach().cpu()
+    return found
 
 
 @HOOKS.register_module()
@@ -81,7 +135,5 @@ class StrictCheckpointHook(Hook):
             UserError: Names the first keys that are missing, unexpected, or of another
                 shape, and how many there are.
         """
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner.model)
         load_strictly(model, checkpoint, runner._load_from, runner.cfg.filename)

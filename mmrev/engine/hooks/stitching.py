@@ -3,8 +3,7 @@
 Papers: arXiv 2302.06586, sections 3.2 (least squares) and 3.3 (uniform choice);
 SN-Netv2, arXiv 2307.00154, section 3.4 (choice by operations). Deviations: the choice
 depends on seed and iteration alone, so that a resumed run goes on as the uninterrupted
-one; all processes take the same stitch, unless asked otherwise, and none needs
-``find_unused_parameters``.
+one; all processes take the same stitch, and none needs ``find_unused_parameters``.
 """
 
 import random
@@ -138,7 +137,6 @@ class StitchSamplerHook(Hook):
             None leaves that to the strategy.
         stitches: ids to choose from; None takes all.
         seed: of the choice.
-        same_on_all_ranks: False lets every process choose for itself.
 
     Raises:
         ValueError: on a setting outside its range.
@@ -152,7 +150,6 @@ class StitchSamplerHook(Hook):
         anchors_share: float | None = None,
         stitches: Sequence[int] | None = None,
         seed: int = 0,
-        same_on_all_ranks: bool = True,
     ):
         if strategy not in ("uniform", "flops"):
             raise ValueError(
@@ -172,13 +169,15 @@ class StitchSamplerHook(Hook):
         self.anchors_share = anchors_share
         self.stitches = stitches
         self.seed = seed
-        self.same_on_all_ranks = same_on_all_ranks
 
     def before_train(self, runner: Runner) -> None:
         """Find the backbone, weigh its stitches and watch the optimizer."""
         self._backbone = find_stitched(runner.model)
         self._probabilities = self.probabilities(self._backbone)
-        self._pending: set[int] = set()
+        # Of a resumed run: what the batch that is accumulated has used so far.
+        behind = runner.iter % runner.optim_wrapper._accumulative_counts
+        steps = range(runner.iter - behind, runner.iter)
+        self._pending = set(map(self._choose, steps))
         self._used: dict[int, set[int]] = {}
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(
             self._forget_unused
@@ -186,10 +185,9 @@ class StitchSamplerHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Choose."""
-        ranks = [0] if self.same_on_all_ranks else range(get_world_size())
-        chosen = [self._choose(runner.iter, rank) for rank in ranks]
-        self._pending.update(chosen)
-        self._backbone.set_stitch(chosen[0 if len(chosen) == 1 else get_rank()])
+        chosen = self._choose(runner.iter)
+        self._pending.add(chosen)
+        self._backbone.set_stitch(chosen)
 
     def before_val(self, runner: Runner) -> None:
         """Validate the largest anchor."""
@@ -236,8 +234,8 @@ class StitchSamplerHook(Hook):
             part *= share / max(part.sum(), 1e-12)
         return weights
 
-    def _choose(self, iteration: int, rank: int) -> int:
-        entropy = np.random.SeedSequence([self.seed, rank, iteration])
+    def _choose(self, iteration: int) -> int:
+        entropy = np.random.SeedSequence([self.seed, 0, iteration])
         generator = np.random.default_rng(entropy)
         return int(generator.choice(len(self._probabilities), p=self._probabilities))
 

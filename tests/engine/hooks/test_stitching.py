@@ -44,7 +44,9 @@ class Training:
         self.hook, self.model, self.iter = hook, model, 0
         settings = {"lr": 1e-2, "weight_decay": 0.1, **settings}
         self.optimizer = torch.optim.AdamW(model.parameters(), **settings)
-        self.optim_wrapper = SimpleNamespace(optimizer=self.optimizer)
+        self.optim_wrapper = SimpleNamespace(
+            optimizer=self.optimizer, _accumulative_counts=1
+        )
         hook.before_train(self)
 
     def step(self, image, update=True):
