@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from typing import ClassVar
 
 import mmdet.datasets  # noqa: F401  registers its samplers
 import numpy as np
@@ -25,7 +26,7 @@ STEPS = EPOCHS * EPOCH
 class Numbers(BaseDataset):
     """Images of two aspect ratios and three classes, augmented by all generators."""
 
-    METAINFO = {"classes": ("a", "b", "c")}
+    METAINFO: ClassVar = {"classes": ("a", "b", "c")}
 
     def __init__(self):
         super().__init__(serialize_data=False)  # which collects garbage, for a second
@@ -234,6 +235,20 @@ def test_a_checkpoint_without_its_place(tmp_path):
     for step in (4, 7):
         resumed, _ = train(tmp_path, steps=step)
         assert_same(resumed, whole)
+
+
+def shares(rank, work_dir, step):
+    torch.set_num_threads(1)
+    return [train(work_dir, steps=steps)[0].seen for steps in (None, step)]
+
+
+def test_processes_share_an_epoch_to_its_end(tmp_path, process_pair):
+    """Of 8 images each has 4 an epoch, in 2 batches."""
+    results = process_pair.run(shares, tmp_path, 3)
+    for whole, resumed in results:
+        assert resumed == whole[3 * BATCH :] and len(whole) == EPOCHS * IMAGES // 2
+    last = [resumed[-IMAGES // 2 :] for _, resumed in results]
+    assert sorted(sum(last, [])) == list(range(IMAGES))
 
 
 def test_numbers_do_not_depend_on_the_workers(tmp_path):

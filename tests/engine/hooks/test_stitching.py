@@ -124,6 +124,18 @@ def test_accumulated_steps_keep_the_gradients_of_every_stitch():
         assert torch.equal(parameter, old[name]) != (id(parameter) in used), name
 
 
+def test_a_resumed_run_knows_what_the_accumulated_batch_has_used():
+    run = Training(StitchSamplerHook(seed=2), Model())
+    run.iter, run.optim_wrapper._accumulative_counts = 4, 4
+    for _ in range(3):
+        run.step(torch.randn(1, 3, 64, 64), update=False)
+    used = set(run.hook._pending)
+    assert len(used) > 1
+    run.hook = StitchSamplerHook(seed=2)
+    run.hook.before_train(run)
+    assert run.hook._pending == used
+
+
 def test_validation_and_the_end_take_the_largest_anchor():
     run = Training(StitchSamplerHook(stitches=[0]), Model())
     run.hook.before_train_iter(run)
@@ -236,37 +248,27 @@ def images(rank):
 
 
 def work(rank):
-    results = {}
-    for same in (True, False):
-        model = DistributedDataParallel(Model())
-        run = Training(StitchSamplerHook(same_on_all_ranks=same), model)
-        stitches = [run.step(image) for image in images(rank)]
-        results[same] = stitches, model.module.state_dict()
-    return results
+    model = DistributedDataParallel(Model())
+    run = Training(StitchSamplerHook(), model)
+    stitches = [run.step(image) for image in images(rank)]
+    return stitches, model.module.state_dict()
 
 
-@pytest.fixture(scope="module")
-def trained(process_pair):
-    """Stitches and weights of each process, on the same stitches and on own ones."""
-    return process_pair.run(work)
+def test_two_processes_train_as_one(process_pair):
+    (stitches, weights), (others, same) = process_pair.run(work)
+    assert stitches == others
+    for name, value in weights.items():
+        assert torch.equal(value, same[name]), name
 
-
-@pytest.mark.parametrize("same", [True, False])
-def test_two_processes_train_as_one(trained, same):
-    results = [result[same] for result in trained]
-    assert (results[0][0] == results[1][0]) == same
-    for name, value in results[0][1].items():
-        assert torch.equal(value, results[1][1][name]), name
-
-    # The same in this process: both stitches' losses, averaged, one update.
+    # The same in this process: both losses, averaged, one update.
     run = Training(StitchSamplerHook(), Model())
     for step in range(STEPS):
+        run.hook.before_train_iter(run)
+        assert run.model.backbone.stitch == stitches[step]
         for rank in range(WORLD_SIZE):
-            stitch = results[rank][0][step]
-            run.hook._pending.add(stitch)
-            run.model.backbone.set_stitch(stitch)
             (run.model(images(rank)[step]) / WORLD_SIZE).backward()
         run.optimizer.step()
         run.optimizer.zero_grad()
+        run.iter += 1
     for name, value in run.model.state_dict().items():
-        torch.testing.assert_close(results[0][1][name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
