@@ -247,8 +247,8 @@ def test_processes_share_an_epoch_to_its_end(tmp_path, process_pair):
     results = process_pair.run(shares, tmp_path, 3)
     for whole, resumed in results:
         assert resumed == whole[3 * BATCH :] and len(whole) == EPOCHS * IMAGES // 2
-    last = [resumed[-IMAGES // 2 :] for _, resumed in results]
-    assert sorted(sum(last, [])) == list(range(IMAGES))
+    first, second = (resumed[-IMAGES // 2 :] for _, resumed in results)
+    assert sorted(first + second) == list(range(IMAGES))
 
 
 def test_numbers_do_not_depend_on_the_workers(tmp_path):
