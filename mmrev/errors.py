@@ -74,7 +74,8 @@ def _say(message: str) -> None:
 def explain(error: Exception) -> str | None:
     """Return the line for a user's mistake, None for anything else."""
     if isinstance(error, UserError):
-        return str(error)
+        # A loader's worker hands its traceback over as text, and this at its end.
+        return str(error).rpartition("UserError: ")[2].strip()
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for rule in (_storage, _own_check, _data):
         if message := rule(error, frames):

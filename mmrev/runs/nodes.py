@@ -14,7 +14,7 @@ __all__ = ["TOP_LEVEL", "Node", "components", "walk", "walk_read"]
 TOP_LEVEL = {
     *inspect.signature(Runner.__init__).parameters,
     *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
-    *("runner_type", "sync_bn", "tta_model", "tta_pipeline"),
+    *("absent_classes", "runner_type", "sync_bn", "tta_model", "tta_pipeline"),
 } - {"self", "cfg"}
 """What may stand at the top of a config and is read by somebody."""
 

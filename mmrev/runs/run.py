@@ -15,8 +15,10 @@ from torch import distributed as dist
 from mmrev.atomic import use_atomic_files
 from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet
+from mmrev.datasets.checked import use_checked_data
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
+from mmrev.runs.check import CheckHook
 from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
@@ -89,6 +91,7 @@ def _prepare(args: Namespace) -> Config:
     quiet()
     use_atomic_files()
     use_safe_loading()
+    use_checked_data()
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     name = Path(args.config).stem
@@ -111,9 +114,12 @@ def _runner(cfg: Config) -> Iterator[Runner]:
         _join_processes(cfg)
     try:
         if "runner_type" in cfg:
-            yield RUNNERS.build(cfg)
+            runner = RUNNERS.build(cfg)
         else:
-            yield ConsoleRunner.from_cfg(cfg)
+            runner = ConsoleRunner.from_cfg(cfg)
+        hook = CheckHook(cfg.get("absent_classes", "refused"))
+        runner.register_hook(hook, priority="VERY_HIGH")
+        yield runner
         if dist.is_initialized():
             # Process 0 keeps the store; gone early, it can take the others along.
             dist.barrier()

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.models import RetinaHead
+from PIL import Image
 
 import mmrev.atomic
 
 TOOLS = Path(__file__).parents[2] / "tools"
 DET = "work_dirs/det/epoch_2.pth"
+SEG = "work_dirs/seg/iter_4.pth"
 
 
 @pytest.fixture
@@ -96,6 +98,45 @@ def test_damaged_annotations(refused, project):
     finally:
         path.write_text(whole)
     assert "not valid JSON" in line and "instances_train2017.json" in line
+
+
+def test_faulty_annotations(refused, project, tmp_path):
+    path = project / "data/coco/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["iscrowd"] = None
+    path = tmp_path / "faulty.json"
+    path.write_text(json.dumps(content))
+    option = f"train_dataloader.dataset.ann_file={path}"
+    assert refused("train", "det.py", "--cfg-options", option) == (
+        f"error: {path}: annotations[2] (id 3), field 'iscrowd': expected 0 or 1, got "
+        "null; mend the file."
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_faulty_label_map(refused, project, tmp_path, workers):
+    data = tmp_path / "ade"
+    shutil.copytree(project / "data/ade/ADEChallengeData2016", data)
+    path = data / "annotations/validation/ADE_val_00000002.png"
+    Image.new("RGB", (64, 96)).save(path)
+    options = [
+        f"test_dataloader.dataset.data_root={data}",
+        f"test_dataloader.num_workers={workers}",
+    ]
+    line = refused("test", "seg.py", SEG, "--cfg-options", *options)
+    assert line.startswith(f"error: {path}: expected a label map of one channel, ")
+
+
+def test_what_does_not_fit_together(refused):
+    for option, said in (
+        ("model.bbox_head.num_classes=7", "model.bbox_head: expected num_classes=80"),
+        ("absent_classes=refused", "nothing of 74 classes (train, "),
+        ("absent_classes=no", "absent_classes: expected one of refused, said, got"),
+    ):
+        assert said in refused("train", "det.py", "--cfg-options", option)
+    option = "val_dataloader.batch_size=2"
+    line = refused("train", "seg.py", "--cfg-options", option)
+    assert "val_dataloader.batch_size: expected 1 or images of one size, got 2" in line
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -186,16 +227,14 @@ def test_plain_pickle_is_not_run(refused, tmp_path):
 
 
 def test_checkpoint_of_another_architecture(refused, tmp_path):
-    line = refused("test", "det.py", "work_dirs/seg/iter_4.pth")
+    line = refused("test", "det.py", SEG)
     assert "does not fit the model" in line
     assert "missing (bbox_head." in line and "unexpected (backbone.norms.0" in line
-    option = "model.bbox_head.num_classes=7"
+    option = "model.bbox_head.feat_channels=8"
     line = refused("test", "det.py", DET, "--cfg-options", option)
     assert "other shape" in line
-    assert (
-        "bbox_head.retina_cls.weight (80x16x3x3 in the checkpoint, 7x16x3x3 here)"
-        in line
-    )
+    name = "bbox_head.cls_convs.0.conv.weight"
+    assert f"{name} (16x16x3x3 in the checkpoint, 8x16x3x3 here)" in line
     assert not list(tmp_path.glob("run/records/*"))
 
 

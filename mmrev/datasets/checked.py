@@ -1,0 +1,142 @@
+"""Lets the data sets of mmdet and mmseg check what they read, whoever builds them."""
+
+from collections.abc import Callable
+from functools import wraps
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from mmrev.datasets.annotations import Contents, check_instances, check_panoptic
+from mmrev.datasets.label_maps import CheckLabelMap
+from mmrev.errors import UserError
+
+__all__ = ["contents_of", "place_of", "reads_masks", "use_checked_data"]
+
+
+def use_checked_data() -> None:
+    """Make annotations and label maps be checked where they are read.
+
+    So no file is read a second time. A COCO file is checked before mmdet looks at it,
+    a label map as soon as it is loaded, in a loader's worker, too.
+
+    Afterwards building a data set or taking an item of it raises UserError.
+    """
+    if find_spec("mmdet"):
+        from mmdet.datasets import BaseDetDataset
+
+        _wrap_full_init(BaseDetDataset, _load_annotations)
+    if find_spec("mmseg"):
+        from mmseg.datasets import BaseSegDataset
+
+        _wrap_full_init(BaseSegDataset, _check_label_maps)
+
+
+def contents_of(dataset: BaseDataset) -> Contents | None:
+    """What a data set took from its annotations; None if they were not checked."""
+    return getattr(dataset, "checked_contents", None)
+
+
+def place_of(dataset: BaseDataset) -> str:
+    """Where a data set's annotations lie, for messages."""
+    return dataset.ann_file or str(dataset.data_prefix.get("seg_map_path", ""))
+
+
+def reads_masks(dataset: BaseDataset) -> bool:
+    """Whether a data set's pipeline loads the masks of objects."""
+    return any(getattr(one, "with_mask", False) for one in dataset.pipeline.transforms)
+
+
+def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
+    original = cls.full_init
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @wraps(original)
+    def full_init(self: BaseDataset) -> None:
+        if not self._fully_initialized:
+            initialize(self, original)
+
+    cls.full_init = full_init
+
+
+def _load_annotations(dataset: BaseDataset, full_init: Callable) -> None:
+    from mmdet.datasets import CocoDataset
+
+    if not isinstance(dataset, CocoDataset):
+        full_init(dataset)
+        return
+    transforms = []
+    for transform in dataset.pipeline.transforms:
+        if getattr(transform, "with_mask", False):
+            transforms.append(_check_mask_sizes)
+        transforms.append(transform)
+    dataset.pipeline.transforms = transforms
+    # mmdet builds this class of what it reads. On the data set alone, for this once:
+    # data sets are copied and pickled.
+    dataset.COCOAPI = _checked(dataset)
+    try:
+        full_init(dataset)
+    finally:
+        del dataset.COCOAPI
+
+
+def _check_mask_sizes(results: dict[str, Any]) -> dict[str, Any]:
+    """A transform that refuses run lengths of another size than the loaded image's."""
+    height, width = results["ori_shape"][:2]
+    stated = results["height"], results["width"]
+    masks = (one.get("mask") for one in results["instances"])
+    if stated != (height, width) and any(isinstance(one, dict) for one in masks):
+        raise UserError(
+            f"{results['img_path']}: expected the size that its annotations state, "
+            f"{stated[1]} x {stated[0]}, got {width} x {height}; mend the image or its "
+            "annotations."
+        )
+    return results
+
+
+def _checked(dataset: BaseDataset) -> type:
+    """The class of what a COCO data set reads, with a look at it in between."""
+    from mmdet.datasets import CocoPanopticDataset
+
+    path, classes = dataset.ann_file, dataset.metainfo["classes"]
+
+    class Checked(type(dataset).COCOAPI):
+        def __init__(self, annotation_file: str) -> None:
+            try:
+                super().__init__(annotation_file)
+            except AssertionError as error:  # pycocotools' only one
+                raise UserError(
+                    f"{path}: expected a dict with 'images', 'annotations' and "
+                    "'categories', got another value; mend the file."
+                ) from error
+
+        def createIndex(self) -> None:  # noqa: N802
+            if isinstance(dataset, CocoPanopticDataset):
+                contents = check_panoptic(self.dataset, path, classes)
+            else:
+                masks = "read" if reads_masks(dataset) else "not read"
+                contents = check_instances(self.dataset, path, classes, masks)
+            dataset.checked_contents = contents
+            super().createIndex()
+
+    return Checked
+
+
+def _check_label_maps(dataset: BaseDataset, full_init: Callable) -> None:
+    from mmseg.datasets.transforms import LoadAnnotations
+
+    classes = dataset.metainfo.get("classes")
+    ignored = {dataset.ignore_index}
+    if dataset.label_map is not None or dataset.reduce_zero_label:
+        ignored.add(255)  # which mmseg writes then, whatever is ignored
+    check = CheckLabelMap(
+        None if classes is None else len(classes), ignored, dataset.backend_args
+    )
+    transforms = []
+    for transform in dataset.pipeline.transforms:
+        transforms.append(transform)
+        if isinstance(transform, LoadAnnotations):
+            transforms.append(check)
+    dataset.pipeline.transforms = transforms
+    full_init(dataset)

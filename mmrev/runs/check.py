@@ -1,0 +1,289 @@
+"""A look at model, data sets and metrics together, before the first iteration.
+
+The files themselves are checked where they are read, see `mmrev.datasets.checked`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.runner import BaseLoop, Runner
+from PIL import Image
+from torch import nn
+
+from mmrev.datasets.annotations import check_instances, check_panoptic, listed
+from mmrev.datasets.checked import contents_of, place_of
+from mmrev.errors import UserError
+from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
+from mmrev.wrappers import plain_datasets
+
+__all__ = ["CheckHook"]
+
+# Heads whose number of classes is not the data set's.
+_OTHER_HEADS = ("rpn_head", "semantic_head")
+# Transforms after which all images of a batch have one size, and what says so.
+_FIXED_SIZE = {"Resize": "scale", "Pad": "size", "CenterCrop": "crop_size"}
+_MOST_IMAGES = 1000
+_ROTATION, _ROTATED = 274, (5, 6, 7, 8)  # EXIF's key, and what swaps height and width
+
+
+class CheckHook(Hook):
+    """Compares what belongs together, when all is built and nothing has begun.
+
+    Args:
+        absent_classes: of `ABSENT_CLASSES`.
+
+    Raises:
+        UserError: it is not.
+    """
+
+    def __init__(self, absent_classes: str = ABSENT_CLASSES[0]) -> None:
+        if absent_classes not in ABSENT_CLASSES:
+            raise UserError(
+                f"absent_classes: expected one of {', '.join(ABSENT_CLASSES)}, got "
+                f"{absent_classes!r}."
+            )
+        self.absent_classes = absent_classes
+
+    def before_run(self, runner: Runner) -> None:
+        """Check.
+
+        Raises:
+            UserError: names the part at fault, what was expected and received.
+        """
+        model = runner.model
+        while hasattr(model, "module"):  # of several processes, of augmented tests
+            model = model.module
+        check_queries(model)
+        first = None
+        for split, loop in _loops(runner):
+            inner = plain_datasets(loop.dataloader.dataset)
+            datasets = [one for one in inner if isinstance(one, BaseDataset)]
+            for dataset in datasets:
+                _say_remarks(dataset)
+                check_heads(model, dataset, split)
+                classes = split, _classes(dataset)
+                first = first or classes
+                _compare_classes(first, classes)
+            if split == "train":
+                check_occurrence(datasets, self.absent_classes)
+                continue
+            for metric in loop.evaluator.metrics:
+                check_metric(metric, datasets, split)
+            check_sizes(loop.dataloader, datasets, split)
+
+
+def check_queries(model: nn.Module) -> None:
+    """Refuse to choose more detections of an image than there are candidates.
+
+    Raises:
+        UserError: names the key of the config.
+    """
+    for key, most, queries, classes in _choices(model):
+        if most > queries * classes:
+            counted = f"{queries} queries"
+            if classes > 1:
+                counted += f" x {classes} classes"
+            raise UserError(
+                f"model.{key}: expected at most {queries * classes} ({counted}), got "
+                f"{most}; lower it, or raise the number of queries."
+            )
+
+
+def check_heads(model: nn.Module, dataset: BaseDataset, split: str) -> None:
+    """Compare the number of classes of each head with the data set's.
+
+    Raises:
+        UserError: names the head.
+    """
+    classes = dataset.metainfo.get("classes")
+    # Open vocabularies are not numbered.
+    if classes is None or getattr(dataset, "return_classes", False):
+        return
+    expected = {len(classes)}
+    if things := dataset.metainfo.get("thing_classes"):
+        expected.add(len(things))
+    for name, module in model.named_modules():
+        number = getattr(module, "num_classes", None)
+        if not isinstance(number, int) or not _is_head(name):
+            continue
+        # A mask for all classes together has its own meaning of their number.
+        if number not in expected and not getattr(module, "class_agnostic", False):
+            raise UserError(
+                f"model.{name}: expected num_classes={len(classes)}, as the {split} "
+                f"set ({place_of(dataset)}) has {len(classes)} classes "
+                f"({listed(classes)}), got {number}; set it, or "
+                "metainfo=dict(classes=(...)) of the data set."
+            )
+
+
+def check_metric(
+    metric: BaseMetric, datasets: Sequence[BaseDataset], split: str
+) -> None:
+    """Compare a metric's own annotations with the data set's.
+
+    Raises:
+        UserError: classes or images differ, or a file is not sound.
+    """
+    content = _own_annotations(metric)
+    if content is None:
+        return
+    path = f"{split}_evaluator ({type(metric).__name__}): ann_file"
+    panoptic = hasattr(metric, "seg_prefix")
+    kinds = set(getattr(metric, "metrics", ()))
+    masks = "read" if kinds & {"segm", "boundary"} else "not read"
+    for dataset in datasets:
+        contents = contents_of(dataset)
+        if contents is None:
+            continue
+        classes = dataset.metainfo["classes"]
+        own = (
+            check_panoptic(content, path, classes)
+            if panoptic
+            else check_instances(content, path, classes, masks)
+        )
+        pair = [list(one.categories.values()) for one in (contents, own)]
+        if pair[0] != pair[1]:
+            raise UserError(
+                f"{path}: expected the classes in the order of {place_of(dataset)}, "
+                f"{listed(pair[0])}, got {listed(pair[1])}; use the same file."
+            )
+        known = {one["id"] for one in content["images"]}
+        some = range(min(len(dataset), _MOST_IMAGES))
+        images = (dataset.get_data_info(index)["img_id"] for index in some)
+        strange = next((one for one in images if one not in known), None)
+        if strange is not None:
+            raise UserError(
+                f"{path}: expected the images of {place_of(dataset)}, got none of id "
+                f"{strange!r}; use the same file."
+            )
+    if type(metric).__module__.startswith("mmdet.") and not panoptic:
+        _check_crowds(content, path)
+
+
+def check_sizes(dataloader: Any, datasets: Sequence[BaseDataset], split: str) -> None:
+    """Refuse batches of mmseg whose images would be of unlike sizes in a test.
+
+    Raises:
+        UserError: names two images, the batch size and what would help.
+    """
+    batch = dataloader.batch_sampler.batch_size if dataloader.batch_sampler else 1
+    if batch == 1:
+        return
+    sizes = {}
+    for dataset in datasets:
+        if not hasattr(dataset, "reduce_zero_label") or _fixes_size(dataset):
+            return
+        for index in range(min(len(dataset), _MOST_IMAGES)):
+            path = dataset.get_data_info(index)["img_path"]
+            # A picture that cannot be read, or only from afar, is found when it is.
+            with suppress(OSError):
+                sizes.setdefault(_size_of(path), path)
+            if len(sizes) > 1:
+                (one, first), (other, second) = sizes.items()
+                raise UserError(
+                    f"{split}_dataloader.batch_size: expected 1 or images of one size, "
+                    f"got {batch} and {first} ({one[0]} x {one[1]}), {second} "
+                    f"({other[0]} x {other[1]}); set batch_size=1, or add "
+                    "dict(type='Resize', scale=(W, H), keep_ratio=False) to the "
+                    "pipeline."
+                )
+
+
+def _loops(runner: Runner) -> Iterator[tuple[str, BaseLoop]]:
+    """The loops of this run, which are built by now; others are still configs."""
+    for split in ("train", "val", "test"):
+        loop = getattr(runner, f"_{split}_loop")
+        if isinstance(loop, BaseLoop):
+            yield split, loop
+
+
+def _say_remarks(dataset: BaseDataset) -> None:
+    contents = contents_of(dataset)
+    for remark in contents.remarks if contents else ():
+        MMLogger.get_current_instance().warning(f"{dataset.ann_file}: {remark}")
+
+
+def _classes(dataset: BaseDataset) -> tuple[str, ...] | None:
+    """Classes by label."""
+    contents = contents_of(dataset)
+    if contents is not None:
+        return tuple(contents.categories[one] for one in dataset.cat_ids)
+    classes = dataset.metainfo.get("classes")
+    return None if classes is None else tuple(classes)
+
+
+def _compare_classes(
+    one: tuple[str, Sequence | None], other: tuple[str, Sequence | None]
+) -> None:
+    if None in (one[1], other[1]) or one[1] == other[1]:
+        return
+    pairs = enumerate(zip_longest(one[1], other[1], fillvalue="no class"))
+    label, names = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    raise UserError(
+        f"classes differ: label {label} is {names[0]!r} in the {one[0]} set and "
+        f"{names[1]!r} in the {other[0]} set; give their files and metainfo.classes "
+        "the same classes in the same order."
+    )
+
+
+def _is_head(name: str) -> bool:
+    if "backbone" in name:
+        return False
+    # Of heads in a row the number follows the name.
+    last = name.rstrip("0123456789").rstrip(".").rpartition(".")[-1]
+    return last.endswith("_head") and last not in _OTHER_HEADS
+
+
+def _choices(model: nn.Module) -> Iterator[tuple[str, int, int, int]]:
+    """Key, number of detections kept, queries, classes told apart by each."""
+    head, queries = getattr(model, "bbox_head", None), getattr(model, "num_queries", 0)
+    if head is not None and queries:
+        most = (getattr(head, "test_cfg", None) or {}).get("max_per_img", queries)
+        sigmoid = getattr(head.loss_cls, "use_sigmoid", False)
+        yield "test_cfg.max_per_img", most, queries, head.num_classes if sigmoid else 1
+    fusion = getattr(model, "panoptic_fusion_head", None)
+    queries = getattr(getattr(model, "panoptic_head", None), "num_queries", 0)
+    if fusion is not None and queries and fusion.test_cfg.get("instance_on", True):
+        most = fusion.test_cfg.get("max_per_image", 100)
+        yield "test_cfg.max_per_image", most, queries, fusion.num_classes
+
+
+def _own_annotations(metric: BaseMetric) -> Mapping | None:
+    """What the annotation file of a metric holds, if it has one."""
+    coco = getattr(metric, "_coco_api", None)
+    return getattr(metric, "_truth", None) if coco is None else coco.dataset
+
+
+def _check_crowds(content: Mapping, path: str) -> None:
+    for index, one in enumerate(content.get("annotations", [])):
+        if "iscrowd" not in one:
+            raise UserError(
+                f"{path}: annotations[{index}], field 'iscrowd': expected 0 or 1, as "
+                "mmdet's metric needs it, got no such field; add it, or use "
+                "mmrev.CocoMetric, which takes it for 0."
+            )
+
+
+def _fixes_size(dataset: BaseDataset) -> bool:
+    """Whether the pipeline leaves images of one size, whatever they were."""
+    for transform in dataset.pipeline.transforms:
+        key = _FIXED_SIZE.get(type(transform).__name__)
+        fixed = key is not None and getattr(transform, key, None) is not None
+        if fixed and not getattr(transform, "keep_ratio", False):
+            return True
+    return False
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    """Width and height of a picture as it is shown."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(_ROTATION) in _ROTATED:
+            return height, width
+    return width, height
