@@ -131,14 +131,22 @@ def load_strictly(
         config: The model's, likewise.
 
     Raises:
-        UserError: Names the first keys that are missing, unexpected, or of another
-            shape, and how many there are.
+        UserError: Names the first keys that are missing, unexpected, of another shape,
+            or not finite, and how many there are.
     """
     weights = checkpoint.get("state_dict", checkpoint)
     if differences := _differences(model, weights):
         raise UserError(
             f"checkpoint {path} does not fit the model of {config}: "
             f"{'; '.join(differences)}. Use the config it was trained with."
+        )
+    parameters = dict(model.named_parameters())
+    broken = [key for key, value in parameters.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"checkpoint {path}: {len(broken)} of {len(parameters)} weights are not "
+            f"finite (first {broken[0]}): its training had diverged. Take an earlier "
+            "one."
         )
 
 

@@ -4,8 +4,10 @@ import logging
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch import nn
 
 from mmrev.console import say
+from mmrev.engine.hooks.divergence import divergence
 
 __all__ = ["ConsoleRunner"]
 
@@ -27,9 +29,25 @@ _ROUTINE = (
     "`save_param_scheduler` is True but `self.param_schedulers` is None",
 )
 
+# What scipy says of predictions that are not finite, when it matches them to objects.
+_UNMATCHABLE = ("matrix contains invalid numeric", "cost matrix is infeasible")
+
 
 class ConsoleRunner(Runner):
     """mmengine's runner whose long reports go to the log file only."""
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            UserError: Training has diverged, as a matcher found.
+        """
+        try:
+            return super().train()
+        except ValueError as error:
+            if not str(error).startswith(_UNMATCHABLE):
+                raise
+            raise divergence(self, "predictions, before the matching") from error
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build mmengine's logger; filter what reaches the terminal."""

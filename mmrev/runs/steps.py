@@ -111,6 +111,11 @@ def resume_exactly(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.ExactResumeHook")
 
 
+def stop_when_diverged(cfg: Config, args: Namespace) -> None:
+    """Add the hook that looks at every loss."""
+    _add_hook(cfg, type="mmrev.DivergenceHook")
+
+
 def survive_unreadable_in_validation(cfg: Config, args: Namespace) -> None:
     """Wrap the data set of ``val_dataloader``, if there is one."""
     if cfg.get("val_dataloader") is not None:
@@ -191,6 +196,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     require_initial_weights,
     write_whole_checkpoints,
     resume_exactly,
+    stop_when_diverged,
     survive_unreadable_in_validation,
 )
 TEST_STEPS: tuple[Step, ...] = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,17 @@ def test_terminal_shows_progress_and_no_long_reports(run, tmp_path):
     for noise in ("System environment", "default_scope =", "Hooks will", "FileClient"):
         assert noise not in result.out
     assert result.err == ""
+
+
+@pytest.mark.parametrize("config", ["det.py", "seg.py", "cls.py"])
+def test_divergence_is_one_line(run, tmp_path, config):
+    lr = "optim_wrapper.optimizer.lr=1e36"
+    result = run("train", config, "--work-dir", tmp_path, "--cfg-options", lr)
+    assert result.status == 1
+    assert re.fullmatch(
+        r"error: iteration 2: not finite: .*loss.*1e\+36.*\n", result.err
+    )
+    assert {path.name for path in tmp_path.glob("*.pth")} <= {"iter_1.pth"}
 
 
 def test_classification(run, tmp_path):

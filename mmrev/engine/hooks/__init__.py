@@ -1,6 +1,7 @@
 """Hooks of a run: files, records, seeds, pictures, and what fades or is transferred."""
 
 from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
+from mmrev.engine.hooks.divergence import DivergenceHook
 from mmrev.engine.hooks.draw import DrawPredictionsHook
 from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
@@ -10,6 +11,7 @@ from mmrev.engine.hooks.transfer_classes import TransferClassesHook
 
 __all__ = [
     "AtomicCheckpointHook",
+    "DivergenceHook",
     "DrawPredictionsHook",
     "ExactResumeHook",
     "FadeHook",
