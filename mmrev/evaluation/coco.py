@@ -17,6 +17,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from mmrev.evaluation.categories import numbered, refuse_repeated
+
 ENGINES = ("hotcoco", "pycocotools")
 BOUNDARY_ENGINE = "faster-coco-eval"
 # Width of a boundary, of the image's diagonal.
@@ -197,8 +199,8 @@ def evaluate(
     """
     max_dets = tuple(sorted({*STANDARD_DETECTIONS, *max_dets}))
     iou_thrs = np.atleast_1d(iou_thrs).astype(float)
-    images = _numbers(truth["images"], "image")
-    categories = _numbers(truth["categories"], "category")
+    images = numbered(truth["images"], "CocoMetric: image")
+    categories = numbered(truth["categories"], "CocoMetric: category")
     renumbered = {
         "info": {},
         "images": [{**image, "id": images[image["id"]]} for image in truth["images"]],
@@ -255,31 +257,13 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if values.size else -1.0
 
 
-def _numbers(entries: Sequence[dict], what: str) -> dict[Hashable, int]:
-    """Number ids from 1, in ascending order, which decides between equal scores."""
-    _refuse_repeated(entries, what)
-    ids = sorted(entry["id"] for entry in entries)
-    return {one: number for number, one in enumerate(ids, 1)}
-
-
-def _refuse_repeated(entries: Sequence[dict], what: str) -> None:
-    seen = set()
-    for entry in entries:
-        if entry["id"] in seen:
-            raise ValueError(
-                f"CocoMetric: {what} id {entry['id']} occurs twice in the annotations; "
-                "give every one its own."
-            )
-        seen.add(entry["id"])
-
-
 def _annotations(
     annotations: Sequence[dict],
     iou_type: str,
     images: dict[Hashable, int],
     categories: dict[Hashable, int],
 ) -> list[dict]:
-    _refuse_repeated(annotations, "annotation")
+    refuse_repeated(annotations, "CocoMetric: annotation")
     shape = "bbox" if iou_type == "bbox" else "segmentation"
     renumbered = []
     for number, one in enumerate(annotations, 1):

@@ -6,7 +6,7 @@ emits more than 100 boxes an image then has AP50 and the rest above COCO's.
 """
 
 import tempfile
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
+from mmrev.evaluation.categories import category_ids, cell
 from mmrev.evaluation.coco import (
     BOUNDARY_DILATION,
     BOUNDARY_ENGINE,
@@ -33,7 +34,7 @@ from mmrev.evaluation.coco import (
     engine_name,
     evaluate,
 )
-from mmrev.evaluation.coverage import CoveredMetric, shortened
+from mmrev.evaluation.coverage import CoveredMetric, first_of_each
 from mmrev.registry import METRICS
 
 
@@ -159,7 +160,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         Args:
             data_batch: not used.
             data_samples: with `img_id`, `ori_shape` and `pred_instances`: bboxes
-                (N, 4) left, top, right, bottom in pixels; scores (N,) in 0..1; labels
+                (N, 4) left, top, right, bottom in pixels; scores (N,); labels
                 (N,); masks (N, H, W) or run-length codes; mask_scores (N,).
 
         Raises:
@@ -199,7 +200,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             ValueError: predictions for images or classes that the annotations lack.
         """
         # mmengine hands on plain tuples.
-        results = [_ImageResult(*result) for result in self._once(results)]
+        results = [_ImageResult(*result) for result in first_of_each(results)]
         logger = MMLogger.get_current_instance()
         with tempfile.TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or str(Path(folder, "results"))
@@ -214,6 +215,9 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         if self.format_only:
             logger.info(f"results are saved in {Path(prefix).parent}")
             return {}
+        # The data set may list its classes in another order than the file.
+        names = {one["id"]: one["name"] for one in coco.dataset["categories"]}
+        self._tell_classes(coco.dataset.get("annotations", []), names)
         figures = {}
         for metric in self.metrics:
             curves = evaluate(
@@ -226,7 +230,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
                 self.iou_thrs,
                 "ignored" if metric == "proposal" else "told apart",
             )
-            figures |= self._figures(metric, curves, logger)
+            figures |= self._figures(metric, curves, names, logger)
         return figures
 
     def _truth_of(self, sample: dict) -> Sequence[dict] | None:
@@ -267,8 +271,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             )
         for scores in (result.scores, result.mask_scores):
             if scores is not None:
-                outside = ~((scores >= 0) & (scores <= 1))  # NaN too
-                refuse(outside, scores, "a score of 0..1")
+                refuse(~np.isfinite(scores), scores, "a finite score")
         labels, most = result.labels, len(self.dataset_meta["classes"]) - 1
         refuse((labels < 0) | (labels > most), labels, f"a label of 0..{most}")
         boxes = result.boxes
@@ -301,16 +304,9 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         ]
         return COCO(self.gt_to_coco_json(truths, prefix))
 
-    def _category_ids(self, coco: COCO) -> list[int]:
-        """Category ids by label, as mmdet's `CocoDataset` numbers them."""
-        names = {category["name"] for category in coco.dataset["categories"]}
+    def _category_ids(self, coco: COCO) -> list[Hashable]:
         classes = self.dataset_meta["classes"]
-        if unknown := [name for name in classes if name not in names]:
-            raise ValueError(
-                "CocoMetric: expected the data set's classes among the categories of "
-                f"the annotations, which lack {shortened(unknown)}."
-            )
-        return coco.get_cat_ids(cat_names=classes)
+        return category_ids("CocoMetric", coco.dataset["categories"], classes)
 
     def _detections(self, results: Sequence[_ImageResult], metric: str) -> Detections:
         corners = _joined([result.boxes for result in results], (0, 4)).astype(float)
@@ -334,8 +330,27 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             masks,
         )
 
+    def _tell_classes(
+        self, annotations: Sequence[dict], names: Mapping[Hashable, str]
+    ) -> None:
+        """Say of what the figures are means; crowds are no objects to find."""
+        crowds = [one for one in annotations if one.get("iscrowd")]
+        found = {one["category_id"] for one in annotations if not one.get("iscrowd")}
+        absent = [names[one] for one in self.cat_ids if one not in found]
+        total = len(self.cat_ids)
+        self._remark(
+            f"AP and AR are means over the {total - len(absent)} of {total} classes "
+            "that have objects",
+            absent,
+            f"{len(crowds)} of {len(annotations)} annotations are crowds, ignored",
+        )
+
     def _figures(
-        self, metric: str, curves: Curves, logger: MMLogger
+        self,
+        metric: str,
+        curves: Curves,
+        names: Mapping[Hashable, str],
+        logger: MMLogger,
     ) -> dict[str, float]:
         columns = curves.columns()
         items = self.metric_items or columns
@@ -347,10 +362,10 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         if self.classwise:
             rows = []
             ascending = sorted(self.cat_ids)
-            classes = self.dataset_meta["classes"]
-            for name, one in zip(classes, self.cat_ids, strict=True):
+            for one in self.cat_ids:
+                name = names[one]
                 values = curves.class_columns(ascending.index(one))
-                rows.append([name, *(_cell(value) for value in values.values())])
+                rows.append([name, *map(cell, values.values())])
                 found = values["mAP"]
                 figures[f"{metric}_{name}_precision"] = found if found >= 0 else np.nan
             table = AsciiTable([["category", *values], *rows])
@@ -394,7 +409,3 @@ def _mask_scores(result: _ImageResult) -> np.ndarray:
 
 def _joined(arrays: Sequence[np.ndarray], empty: tuple[int, ...] = (0,)) -> np.ndarray:
     return np.concatenate(arrays) if arrays else np.empty(empty)
-
-
-def _cell(value: float) -> str:
-    return f"{value:.3f}" if value >= 0 else "-"

@@ -14,8 +14,9 @@ from mmengine.logging import MMLogger
 from pycocotools import mask as rle
 from terminaltables import AsciiTable
 
+from mmrev.evaluation.categories import category_ids, cell
 from mmrev.evaluation.coco import engine_name
-from mmrev.evaluation.coverage import CoveredMetric, shortened
+from mmrev.evaluation.coverage import CoveredMetric, first_of_each, shortened
 from mmrev.evaluation.panoptic import Segment, panoptic_quality, read_truth
 from mmrev.registry import METRICS
 
@@ -133,7 +134,7 @@ class CocoPanopticMetric(CoveredMetric):
                 is damaged.
         """
         # mmengine hands on plain tuples.
-        results = [_ImageResult(*result) for result in self._once(results)]
+        results = [_ImageResult(*result) for result in first_of_each(results)]
         seen = {result.image for result in results}
         self._cover(len(seen), sorted(self._sizes.keys() - seen))
         ids = self._category_ids()
@@ -142,18 +143,13 @@ class CocoPanopticMetric(CoveredMetric):
             for result in results
             for label, code in zip(result.labels, result.codes, strict=True)
         ]
-        return self._figures(panoptic_quality(self._truth, self.seg_prefix, segments))
+        found = panoptic_quality(self._truth, self.seg_prefix, segments)
+        self._tell_classes(found)
+        return self._figures(found)
 
-    def _category_ids(self) -> list[int]:
-        """Category ids by label, as mmdet's `CocoPanopticDataset` numbers them."""
-        categories, classes = self._truth["categories"], self.dataset_meta["classes"]
-        names = {one["name"] for one in categories}
-        if unknown := [name for name in classes if name not in names]:
-            raise ValueError(
-                "CocoPanopticMetric: expected the data set's classes among the "
-                f"categories of the annotations, which lack {shortened(unknown)}."
-            )
-        return [one["id"] for one in categories if one["name"] in classes]
+    def _category_ids(self) -> list[Hashable]:
+        classes = self.dataset_meta["classes"]
+        return category_ids("CocoPanopticMetric", self._truth["categories"], classes)
 
     def _ids(self, sample: dict, void: int) -> np.ndarray:
         """The predicted ids of an image, (H, W), after a look at them."""
@@ -186,6 +182,25 @@ class CocoPanopticMetric(CoveredMetric):
         )
         return ids[0]
 
+    def _tell_classes(self, found: dict[str, dict]) -> None:
+        """Say of what the figures are means."""
+        segments = [
+            segment
+            for one in self._truth["annotations"]
+            for segment in one["segments_info"]
+        ]
+        categories, total = self._truth["categories"], len(self._truth["categories"])
+        true = {one["category_id"] for one in segments if not one.get("iscrowd")}
+        absent = [one["name"] for one in categories if one["id"] not in true]
+        pixels = sum(height * width for height, width in self._sizes.values())
+        void = 1 - sum(one["area"] for one in segments) / pixels if pixels else 0
+        self._remark(
+            f"PQ, SQ and RQ are means over the {found['All']['n']} of {total} classes "
+            "that are true or predicted anywhere",
+            absent,
+            f"{100 * void:.2f} % of the pixels are void",
+        )
+
     def _figures(self, found: dict[str, dict]) -> dict[str, float]:
         rows = {name: _percents(found[name]) for name in _GROUPS.values()}
         figures = {
@@ -197,7 +212,7 @@ class CocoPanopticMetric(CoveredMetric):
             for one in self._truth["categories"]:
                 rows[one["name"]] = _percents(found["per_class"][one["id"]])
                 figures[f"{one['name']}_PQ"] = rows[one["name"]][0]
-        table = [(name, *(_cell(one) for one in row)) for name, row in rows.items()]
+        table = [(name, *map(cell, row)) for name, row in rows.items()]
         logger = MMLogger.get_current_instance()
         logger.info(f"panoptic:\n{AsciiTable([('', *_QUALITIES), *table]).table}")
         return figures
@@ -214,7 +229,3 @@ def _percents(shares: dict[str, float]) -> list[float]:
     """PQ, SQ and RQ in percent; hotcoco gives -1 where nothing is to average."""
     values = (shares[quality.lower()] for quality in _QUALITIES)
     return [100 * value if value >= 0 else np.nan for value in values]
-
-
-def _cell(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
 
-from mmrev.evaluation.coverage import CoveredMetric
+from mmrev.evaluation.coverage import CoveredMetric, first_of_each, image_key
 from mmrev.registry import METRICS
 
 __all__ = ["IoUMetric"]
@@ -40,10 +40,14 @@ class IoUMetric(CoveredMetric, MMSegIoUMetric):
                 super().process(data_batch, [sample])
             except ValueError as error:
                 raise ValueError(
-                    f"IoUMetric: image {sample['img_path']}: {error}"
+                    f"IoUMetric: image {image_key(sample)}: {error}"
                 ) from error
-            counted = self.results[start:] or [()]
-            self.results[start:] = [(sample["img_path"], *counted[0])]
+            counts = [
+                (sample["gt_sem_seg"]["data"].numel(), *one)
+                for one in self.results[start:]
+            ]
+            # Where files are written alone, nothing is counted.
+            self.results[start:] = [(image_key(sample), *(counts or [()])[0])]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Add up the counts of all images.
@@ -54,11 +58,29 @@ class IoUMetric(CoveredMetric, MMSegIoUMetric):
         Returns:
             The figures by name, in percent.
         """
-        results = self._once(results)
+        results = first_of_each(results)
         self._cover(len(results))
         if not results:
             raise ValueError("IoUMetric: no image has predictions; nothing to average.")
-        return super().compute_metrics([counts for _, *counts in results])
+        if not self.format_only:
+            self._tell_classes(results)
+        return super().compute_metrics([one[2:] for one in results])
+
+    def _tell_classes(self, results: list) -> None:
+        """Say of what the figures are means, and of which pixels."""
+        pixels = sum(one[1] for one in results)
+        counts = zip(*(one[2:] for one in results), strict=True)
+        _, union, _, true = map(sum, counts)
+        classes = self.dataset_meta["classes"]
+        absent = [name for name, one in zip(classes, true, strict=True) if not one]
+        # A class that is only predicted counts with an IoU of 0, as the field does it.
+        averaged = int((union > 0).sum()) if self.nan_to_num is None else len(classes)
+        self._remark(
+            f"mIoU is the mean over the {averaged} of {len(classes)} classes that are "
+            "true or predicted anywhere",
+            absent,
+            f"{100 * (1 - int(true.sum()) / pixels):.2f} % of the pixels are ignored",
+        )
 
     @staticmethod
     def intersect_and_union(

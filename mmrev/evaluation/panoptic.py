@@ -7,11 +7,13 @@ before, as hotcoco wants ids that are numbers.
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+
+from mmrev.evaluation.categories import numbered
 
 __all__ = ["Segment", "panoptic_quality", "read_truth"]
 
@@ -74,8 +76,8 @@ def panoptic_quality(
     """
     from hotcoco.panoptic import PanopticEval  # which not everybody has
 
-    images = _numbers(truth["images"])
-    categories = _numbers(truth["categories"])
+    images = numbered(truth["images"], "CocoPanopticMetric: image")
+    categories = numbered(truth["categories"], "CocoPanopticMetric: category")
     sizes = {one["id"]: [one["height"], one["width"]] for one in truth["images"]}
     expected = {
         "images": [
@@ -107,10 +109,6 @@ def panoptic_quality(
         one: results["per_class"][number] for one, number in categories.items()
     }
     return results
-
-
-def _numbers(entries: Sequence[Mapping]) -> dict[Hashable, int]:
-    return {one["id"]: number for number, one in enumerate(entries, 1)}
 
 
 def _annotation(

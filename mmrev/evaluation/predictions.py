@@ -20,7 +20,9 @@ from mmengine.logging import MMLogger
 from numpy.lib.npyio import NpzFile
 
 from mmrev.atomic import replacing
+from mmrev.evaluation.coverage import first_of_each, image_key
 from mmrev.evaluation.run_lengths import refuse_malformed
+from mmrev.paths import below, is_below
 from mmrev.registry import METRICS
 
 __all__ = ["FORMAT", "DumpPredictions", "read_predictions"]
@@ -34,14 +36,17 @@ class DumpPredictions(BaseMetric):
 
     Args:
         out_file_path: ``.npz`` file.
-        data_root: Left out of the names of images.
+        data_root: Left out of the names of images. Where data sets with several are
+            tested together, all of them: a name then begins with the number of its own.
         **kwargs: of mmengine's BaseMetric.
     """
 
-    def __init__(self, out_file_path: str, data_root: str = "", **kwargs) -> None:
+    def __init__(
+        self, out_file_path: str, data_root: str | Sequence[str] = "", **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.out_file_path = out_file_path
-        self.data_root = data_root
+        self.data_roots = [data_root] if isinstance(data_root, str) else data_root
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what is predicted of each image, in few bytes.
@@ -56,7 +61,7 @@ class DumpPredictions(BaseMetric):
             ValueError: There is none of these.
         """
         for sample in data_samples:
-            name = image_name(sample["img_path"], self.data_root)
+            name = image_name(image_key(sample), self.data_roots)
             self.results.append((name, _kept(sample)))
 
     def evaluate(self, size: int) -> dict:
@@ -65,8 +70,7 @@ class DumpPredictions(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         """Write; returns no metric."""
-        # Distributed samplers repeat images to fill a batch.
-        results = dict(results)
+        results = dict(first_of_each(results))
         with replacing(self.out_file_path) as path:
             _write(path, _columns(results))
         logger = MMLogger.get_current_instance()
@@ -74,9 +78,23 @@ class DumpPredictions(BaseMetric):
         return {}
 
 
-def image_name(path: str, data_root: str) -> str:
-    """The path of an image below the data root, with slashes."""
-    return str(path).removeprefix(str(data_root)).lstrip("/")
+def image_name(key: str, data_roots: Sequence[str]) -> str:
+    """The name of an image in the file.
+
+    Args:
+        key: Of `image_key`.
+        data_roots: Those of the data.
+
+    Returns:
+        The path below the innermost data root that it lies in. Of several data roots
+        the number of that one stands before, since each may have a path.
+    """
+    inside = [root for root in data_roots if is_below(key, root)]
+    if not inside:
+        return key.lstrip("/")
+    root = max(inside, key=len)
+    name = below(key, root).lstrip("/")
+    return f"{data_roots.index(root)}/{name}" if len(data_roots) > 1 else name
 
 
 def _kept(sample: dict) -> dict[str, Any]:

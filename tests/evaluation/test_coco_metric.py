@@ -165,6 +165,62 @@ def test_classes_in_any_order(tmp_path):
         np.testing.assert_equal(figures[f"coco/bbox_class{one}_precision"], expected)
 
 
+@pytest.mark.parametrize("metric", ["bbox", "segm"])
+def test_figures_of_classes_go_by_the_names_in_the_file(tmp_path, metric):
+    """mmdet numbers labels in the file's order, whatever order the data set has."""
+    seed = {"bbox": 12, "segm": 3}[metric]
+    truth, found = random_case(seed, metric == "segm", images=4, objects=12)
+    for one in found:
+        one["score"] = 1.5  # for which all classes have another figure
+        one["category_id"] = truth["categories"][0]["id"]
+    settings = dict(classwise=True, metric=metric)
+    samples = samples_of(truth, found)
+    expected = measured(built(truth, tmp_path, **settings), samples)
+    turned = built(truth, tmp_path, **settings)
+    turned.dataset_meta = {"classes": turned.dataset_meta["classes"][::-1]}
+    np.testing.assert_equal(measured(turned, samples), expected)
+    first, *others = [
+        expected[f"coco/{metric}_{one['name']}_precision"]
+        for one in truth["categories"]
+    ]
+    assert first > max(0, *others)
+
+
+def test_scores_need_not_be_probabilities(tmp_path):
+    """Mask Scoring R-CNN multiplies scores by an IoU that it predicts, of any size."""
+    truth, found = random_case(12, True, images=4, objects=12, detections=30)
+    settings = dict(metric=["bbox", "segm"])
+    expected = measured(built(truth, tmp_path, **settings), samples_of(truth, found))
+    samples = samples_of(truth, found)
+    for sample in samples:
+        found = sample["pred_instances"]
+        found["mask_scores"] = 4 * found["scores"] - 2  # exactly
+        found["scores"] = 8 * found["scores"] - 4
+    assert measured(built(truth, tmp_path, **settings), samples) == expected
+
+
+def test_classes_without_objects_and_crowds_are_told_of(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(MMLogger, "warning", lambda self, text: told.append(text))
+    truth, found = random_case(12, images=4, objects=12, detections=30)
+    metric = built(truth, tmp_path)
+    measured(metric, samples_of(truth, found))
+    total, crowds = 48, sum(one["iscrowd"] for one in truth["annotations"])
+    number = len(truth["categories"])
+    (remark,) = metric.remarks
+    assert remark == (
+        f"CocoMetric: AP and AR are means over the {number} of {number} classes that "
+        f"have objects; {crowds} of {total} annotations are crowds, ignored"
+    )
+    assert not told
+    truth["categories"].append(dict(id=1000, name="unicorn"))
+    metric = built(truth, tmp_path)
+    measured(metric, samples_of(truth, found))
+    assert metric.remarks == told
+    assert f"over the {number} of {number + 1} classes" in told[0]
+    assert "; in no ground truth: unicorn; " in told[0]
+
+
 def test_an_image_without_predictions_is_told_of(tmp_path, monkeypatch):
     truth, found = random_case(8, images=4, objects=5, detections=9)
     left_out = truth["images"][1]["id"]
@@ -224,10 +280,9 @@ def spoil(key, value, position=0):
     [
         (
             spoil("scores", float("nan"), 2),
-            "detection 2: expected a score of 0..1, got nan",
+            "detection 2: expected a finite score, got nan",
         ),
-        (spoil("scores", 1.5), "a score of 0..1, got 1.5"),
-        (spoil("scores", -0.5), "a score of 0..1, got -0.5"),
+        (spoil("scores", -torch.inf), "a finite score, got -inf"),
         (spoil("labels", 3, 1), "detection 1: expected a label of 0..2, got 3"),
         (spoil("labels", -1), "a label of 0..2, got -1"),
         (spoil("bboxes", torch.tensor([0, 0, torch.inf, 5])), "a finite box"),

@@ -68,6 +68,14 @@ def test_each_class(tmp_path):
         ids[ids % OFFSET == len(truth["categories"]) - 1] += 1
     figures = measured(metric, samples_of(predicted))
     assert np.isnan(figures["coco_panoptic/unicorn_PQ"])
+    areas = [s["area"] for one in truth["annotations"] for s in one["segments_info"]]
+    void = 100 * (1 - sum(areas) / sum(ids.size for ids in true.values()))
+    total = len(truth["categories"])
+    assert metric.remarks == [
+        "CocoPanopticMetric: PQ, SQ and RQ are means over the "
+        f"{total - 1} of {total} classes that are true or predicted anywhere; in no "
+        f"ground truth: unicorn; {void:.2f} % of the pixels are void"
+    ]
     shares = evaluated(truth, true, predicted, tmp_path)["per_class"]
     same(
         figures,

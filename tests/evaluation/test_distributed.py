@@ -13,6 +13,7 @@ from test_iou_metric import measured as measured_maps
 from test_iou_metric import random_maps
 
 from mmrev.evaluation.iou_metric import IoUMetric
+from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 
 # As the sampler shares 5 images out; without the third, for which the repeated image
 # must not pass.
@@ -29,7 +30,32 @@ def boxes_of(folder, images):
 
 def maps_of(images):
     classes, samples = random_maps(3)
-    return measured_maps(IoUMetric, classes, [samples[i] for i in images], 5)
+    return measured_maps(IoUMetric, classes, repeated(samples, images), 5)
+
+
+def repeated(samples, images):
+    """Where an image comes out of turn, its prediction is another, of one class."""
+    chosen = [samples[i] for i in images]
+    for place in range(1, len(images)):
+        if images[place] < images[place - 1]:
+            labels = torch.zeros_like(chosen[place]["pred_sem_seg"]["data"])
+            chosen[place] = chosen[place] | {"pred_sem_seg": {"data": labels}}
+    return chosen
+
+
+def stored(folder, images):
+    """What a test with --out leaves, which is read in the main process."""
+    _, samples = random_maps(3)
+    file = folder / f"{len(images)}.npz"
+    dump = DumpPredictions(str(file))
+    dump.process({}, repeated(samples, images))
+    dump.evaluate(5)
+    if not file.exists():
+        return {}
+    return {
+        name: found["pred_sem_seg"]["data"].tolist()
+        for name, found in read_predictions(file)
+    }
 
 
 def segments_of(folder, images):
@@ -44,7 +70,10 @@ def work(rank, folder):
     os.chdir(folder)  # mmengine collects in a folder there
     own = folder / str(rank)
     own.mkdir()
-    return {name: evaluated(own, share[rank]) for name, share in SHARES.items()}
+    results = {name: evaluated(own, share[rank]) for name, share in SHARES.items()}
+    for name, share in SHARES.items():
+        results[f"stored {name}"] = stored(own, share[rank])
+    return results
 
 
 def evaluated(folder, images):
@@ -56,6 +85,8 @@ def test_two_processes_evaluate_as_one(tmp_path, process_pair):
     for name, images in (("whole", range(5)), ("gap", (0, 1, 3, 4))):
         alone = evaluated(tmp_path, images)
         assert first[name] == alone
+        # Those that the metric counted.
+        assert first[f"stored {name}"] == stored(tmp_path, images)
         assert [one[0] for one in second[name]] == [one[0] for one in alone]
         for _, coverage in first[name]:
             assert (coverage.expected, coverage.evaluated) == (5, len(images))

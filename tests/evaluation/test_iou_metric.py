@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
@@ -76,6 +77,32 @@ def test_class_counts_are_mmsegs():
         for one, other in zip(ours, theirs, strict=True):
             assert one.tolist() == other.tolist()
             assert one.dtype == torch.int64  # so that no sum is rounded
+
+
+def test_classes_and_pixels_that_do_not_count_are_told_of(monkeypatch):
+    """Masks drawn with 0 and 255 instead of 0 and 1 give 100 percent."""
+    told = []
+    monkeypatch.setattr(MMLogger, "warning", lambda self, text: told.append(text))
+    drawn = torch.zeros(4, 8, dtype=int)
+    drawn[:, 5:] = 255
+    sample = sample_of("a.jpg", drawn, torch.zeros_like(drawn))
+    metric = IoUMetric()
+    metric.dataset_meta = {"classes": ["ground", "road"]}
+    metric.process({}, [sample])
+    assert metric.evaluate(1)["mIoU"] == 100
+    remark = (
+        "IoUMetric: mIoU is the mean over the 1 of 2 classes that are true or "
+        "predicted anywhere; in no ground truth: road; 37.50 % of the pixels are "
+        "ignored"
+    )
+    assert metric.remarks == told == [remark]
+    sample = sample_of("a.jpg", drawn.clamp(max=1), torch.zeros_like(drawn))
+    metric.process({}, [sample])
+    metric.evaluate(1)
+    assert len(told) == 1 and metric.remarks == [
+        "IoUMetric: mIoU is the mean over the 2 of 2 classes that are true or "
+        "predicted anywhere; 0.00 % of the pixels are ignored"
+    ]
 
 
 def test_reduced_zero_label(tmp_path):
