@@ -24,6 +24,7 @@ from mmrev.checkpoints.runs import (
     read_checkpoint,
     use_safe_loading,
 )
+from mmrev.class_order import order_classes
 from mmrev.console import quiet, say
 from mmrev.errors import UserError
 from mmrev.models.stitching import find_stitched
@@ -65,7 +66,7 @@ def browse(args: Namespace) -> Path:
     init_default_scope(cfg.default_scope)
     settings = plain_settings(cfg[loader].dataset, f"{loader}.dataset")
     with named_refusals(cfg):
-        sets = [DATASETS.build(one) for _, one in settings]
+        sets = [DATASETS.build(order_classes(one)) for _, one in settings]
     places = [(one, index) for one in sets for index in range(len(one))]
     page = _page_of(args, *places[0])
     model = _load_model(cfg, args) if args.checkpoint else None

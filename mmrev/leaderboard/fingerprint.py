@@ -4,15 +4,20 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mmrev.paths import below, is_below
+from mmrev.wrappers import change_settings
 
 __all__ = [
     "annotations_of",
     "config_sha256",
     "dataset_sha256",
     "file_sha256",
+    "joined_sha256",
+    "plain_sha256",
     "portable",
 ]
 
@@ -78,8 +83,7 @@ def _portable(value: Any, roots: list[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_portable(item, roots) for item in value]
     if isinstance(value, str):
-        root = next((root for root in roots if value.startswith(root)), "")
-        return value.removeprefix(root).lstrip("/") if root else value
+        return below(value, next((root for root in roots if is_below(value, root)), ""))
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -100,6 +104,31 @@ def annotations_of(dataset: Any) -> tuple[str | None, list[str]]:
     annotations = getattr(dataset, "ann_file", None) or None
     wanted = [name for name in prefix if annotations is None or "seg" in name]
     return annotations, [prefix[name] for name in wanted if prefix[name]]
+
+
+def plain_sha256(dataset: Any, settings: Mapping[str, Any]) -> str:
+    """Hash what a data set is evaluated by.
+
+    Args:
+        dataset: As of `annotations_of`.
+        settings: `portable` form of the settings of the test's data, wrappers included:
+            of a data set without files they are hashed, but for the pipeline.
+    """
+    annotations, folders = annotations_of(dataset)
+    if annotations or folders:
+        return dataset_sha256(annotations, folders)
+    return config_sha256(change_settings(settings, _without_pipeline))
+
+
+def joined_sha256(fingerprints: Sequence[str]) -> str:
+    """Hash the fingerprints of data sets that are tested together, if several."""
+    if len(fingerprints) == 1:
+        return fingerprints[0]
+    return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()
+
+
+def _without_pipeline(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "pipeline"}
 
 
 def dataset_sha256(

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mmrev.evaluation.coverage import shortened
 from mmrev.leaderboard.record import MAX_POINTS, Curve, TrainingInfo
+from mmrev.wrappers import plain_settings
 
 __all__ = ["training_info"]
 
@@ -65,13 +67,16 @@ def _without_folder(path: str) -> str:
 
 def _training_data(config: Mapping[str, Any]) -> str | None:
     dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
-    while isinstance(inner := dataset.get("dataset"), Mapping):
-        dataset = inner
-    prefix = dataset.get("data_prefix") or ""
+    names = {_data_name(one): None for _, one in plain_settings(dataset, "")}
+    return shortened(name for name in names if name) or None
+
+
+def _data_name(settings: Mapping[str, Any]) -> str:
+    prefix = settings.get("data_prefix") or ""
     if isinstance(prefix, Mapping):
         prefix = next(iter(prefix.values()), "")
-    place = dataset.get("ann_file") or prefix or dataset.get("split") or ""
-    return f"{dataset.get('type', '')} {place}".strip() or None
+    place = settings.get("ann_file") or prefix or settings.get("split") or ""
+    return f"{settings.get('type', '')} {place}".strip()
 
 
 def _curves(checkpoint: Path, last: int) -> dict[str, Curve]:

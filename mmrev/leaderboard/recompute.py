@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -20,10 +20,13 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS, init_default_scope
 
 import mmrev.evaluation  # noqa: F401  registers the metrics
+from mmrev.class_order import order_classes
+from mmrev.evaluation.coverage import image_key
 from mmrev.evaluation.predictions import image_name, read_predictions
-from mmrev.leaderboard.record import MeasuredRecord
+from mmrev.leaderboard.record import DataPart, MeasuredRecord
+from mmrev.wrappers import plain_settings
 
-__all__ = ["NotRecomputableError", "build_dataset", "recompute"]
+__all__ = ["NotRecomputableError", "build_dataset", "data_parts", "recompute"]
 
 # The arguments that decide a figure; others write files.
 _ARGUMENTS = {
@@ -48,12 +51,22 @@ class NotRecomputableError(ValueError):
     """The config has a metric that is none of those which can be recomputed."""
 
 
-def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
-    """Build the data set of a test, with its annotations and without its images.
+def data_parts(record: MeasuredRecord) -> Sequence[DataPart]:
+    """The data sets of a test, one by one."""
+    data = record.dataset
+    shared = data.model_dump(include={"split", "type", "root", "fingerprint"})
+    return data.parts or [DataPart(**shared, folder=0)]
+
+
+def build_dataset(
+    record: MeasuredRecord, data_root: str | Path, number: int = 0
+) -> Any:
+    """Build a data set of a test, with its annotations and without its images.
 
     Args:
         record: Its config says which.
         data_root: Where the data lies.
+        number: Of those that were tested together.
 
     Raises:
         ValueError: It cannot be built.
@@ -61,7 +74,10 @@ def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
     """
     config = record.config.resolved
     init_default_scope(str(config.get("default_scope") or "mmengine"))
-    settings = _test_dataset(config)
+    settings = _test_datasets(config)
+    if number >= len(settings):
+        raise ValueError(f"the config has no test data set {number}")
+    settings = settings[number]
     _name_of(settings)
     for key in ("pipeline", "backend_args", "lazy_init", "file_client_args"):
         settings.pop(key, None)
@@ -69,20 +85,20 @@ def build_dataset(record: MeasuredRecord, data_root: str | Path) -> Any:
         settings["data_root"] = str(data_root)
     try:
         with _silence():
-            return DATASETS.build({**settings, "pipeline": []})
+            return DATASETS.build({**order_classes(settings), "pipeline": []})
     except _OF_FOREIGN_SETTINGS as error:
         raise ValueError(f"data set {settings['type']}: {error!r}") from error
 
 
 def recompute(
-    record: MeasuredRecord, predictions: str | Path, dataset: Any
+    record: MeasuredRecord, predictions: str | Path, datasets: Sequence[Any]
 ) -> dict[str, float]:
     """Evaluate stored predictions as the record's config says.
 
     Args:
         record: Whose metrics are wanted.
         predictions: File of `mmrev.evaluation.predictions`.
-        dataset: Of `build_dataset`.
+        datasets: Of `build_dataset`, as many as `data_parts`.
 
     Returns:
         The metrics by name.
@@ -91,16 +107,32 @@ def recompute(
         NotRecomputableError: The config has a metric that cannot be.
         ValueError: The predictions do not fit the data set.
     """
-    root = getattr(dataset, "data_root", None) or ""
-    truths = {}
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        truths[image_name(info["img_path"], root)] = info
+    classes = [dataset.metainfo.get("classes") for dataset in datasets]
+    if any(one != classes[0] for one in classes):
+        raise NotRecomputableError("the data sets have different classes")
+    truths = _truths(record, datasets)
     try:
         with _silence():
-            return _evaluated(record, predictions, dataset, truths)
+            return _evaluated(record, predictions, datasets, truths)
     except _OF_FOREIGN_SETTINGS as error:
         raise ValueError(f"the config's test_evaluator: {error!r}") from error
+
+
+def _truths(
+    record: MeasuredRecord, datasets: Sequence[Any]
+) -> dict[str, tuple[int, dict]]:
+    """The number of its data set and what that says of each image, by its name."""
+    parts = data_parts(record)
+    several = len({part.folder for part in parts}) > 1
+    truths: dict[str, tuple[int, dict]] = {}
+    for number, (part, dataset) in enumerate(zip(parts, datasets, strict=True)):
+        roots = [getattr(dataset, "data_root", None) or ""]
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            name = image_name(image_key(info), roots)
+            name = f"{part.folder}/{name}" if several else name
+            truths.setdefault(name, (number, info))
+    return truths
 
 
 @contextmanager
@@ -119,14 +151,14 @@ def _silence() -> Iterator[None]:
 def _evaluated(
     record: MeasuredRecord,
     predictions: str | Path,
-    dataset: Any,
-    truths: Mapping[str, dict],
+    datasets: Sequence[Any],
+    truths: Mapping[str, tuple[int, dict]],
 ) -> dict[str, float]:
-    evaluator = Evaluator(_metrics(record, dataset))
-    evaluator.dataset_meta = dataset.metainfo
-    load = _annotation_loader(record) if "semantic" in record.task else None
+    evaluator = Evaluator(_metrics(record, datasets))
+    evaluator.dataset_meta = datasets[0].metainfo
+    loaders = _annotation_loaders(record) if "semantic" in record.task else ()
     # A folder of images need not name its classes.
-    classes, number = len(dataset.metainfo.get("classes") or ()), 0
+    classes, number = len(datasets[0].metainfo.get("classes") or ()), 0
     for image, sample in read_predictions(predictions):
         if image not in truths:
             raise ValueError(
@@ -134,9 +166,10 @@ def _evaluated(
                 f"{image[:100]!r}"
             )
         try:
-            sample = _with_truth(sample, truths[image], classes)
-            if load:
-                labels = load(dict(truths[image]))["gt_seg_map"]
+            part, truth = truths[image]
+            sample = _with_truth(sample, truth, classes)
+            if loaders:
+                labels = loaders[part](dict(truth))["gt_seg_map"]
                 sample["gt_sem_seg"] = {"data": torch.as_tensor(labels).long()[None]}
                 _same_shape(sample)
             evaluator.process([sample])
@@ -150,16 +183,15 @@ def _evaluated(
             f"predictions {predictions}: expected those of "
             f"{record.dataset.images_evaluated} images, got {number}"
         )
-    return evaluator.evaluate(len(dataset))
+    return evaluator.evaluate(record.dataset.images_expected)
 
 
-def _test_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
+def _test_datasets(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Settings of the data sets of a test, without wrappers."""
     try:
-        settings = config["test_dataloader"]["dataset"]
-        while "dataset" in settings:
-            settings = settings["dataset"]
-        return deepcopy(dict(settings))
-    except (KeyError, TypeError) as error:
+        settings = plain_settings(config["test_dataloader"]["dataset"], "")
+        return [deepcopy(dict(one)) for _, one in settings]
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("the config has no test data set") from error
 
 
@@ -171,7 +203,7 @@ def _name_of(settings: Any) -> str:
     return match[3]
 
 
-def _metrics(record: MeasuredRecord, dataset: Any) -> list[Any]:
+def _metrics(record: MeasuredRecord, datasets: Sequence[Any]) -> list[Any]:
     evaluator = record.config.resolved.get("test_evaluator")
     metrics = []
     for settings in evaluator if isinstance(evaluator, list) else [evaluator]:
@@ -182,15 +214,27 @@ def _metrics(record: MeasuredRecord, dataset: Any) -> list[Any]:
             )
         kept = {key: settings[key] for key in _ARGUMENTS[name] if key in settings}
         kind = settings["type"]
-        if name == "CocoMetric":
-            kept |= _places(settings, ann_file=dataset.ann_file)
+        # Without a file the metric takes what the data set says of each image.
+        if name == "CocoMetric" and settings.get("ann_file"):
+            kept |= _places(settings, ann_file=_own("ann_file", datasets))
         if name == "CocoPanopticMetric":
             # mmdet's needs what PyPI does not have; its figures are the same unless a
             # stuff class has label 0, which it takes for void.
-            kind, maps = f"mmrev.{name}", dataset.data_prefix["seg"]
-            kept |= _places(settings, ann_file=dataset.ann_file, seg_prefix=maps)
+            kind, prefixes = f"mmrev.{name}", _own("data_prefix", datasets)
+            places = {"ann_file": _own("ann_file", datasets)}
+            kept |= _places(settings, **places, seg_prefix=prefixes["seg"])
         metrics.append(METRICS.build({"type": kind, **kept}))
     return metrics
+
+
+def _own(name: str, datasets: Sequence[Any]) -> Any:
+    """What all data sets have in common."""
+    values = [getattr(dataset, name) for dataset in datasets]
+    if any(value != values[0] for value in values):
+        raise NotRecomputableError(
+            f"the metric reads annotations of its own for {len(values)} data sets"
+        )
+    return values[0]
 
 
 def _places(settings: Mapping[str, Any], **own: str) -> dict[str, str]:
@@ -204,9 +248,13 @@ def _places(settings: Mapping[str, Any], **own: str) -> dict[str, str]:
     return own
 
 
-def _annotation_loader(record: MeasuredRecord) -> Any:
-    """The step of the pipeline that reads a label map."""
-    pipeline = _test_dataset(record.config.resolved).get("pipeline") or []
+def _annotation_loaders(record: MeasuredRecord) -> list[Any]:
+    """The step of the pipeline that reads a label map, of each data set."""
+    settings = _test_datasets(record.config.resolved)
+    return [_annotation_loader(one.get("pipeline") or []) for one in settings]
+
+
+def _annotation_loader(pipeline: Sequence[Any]) -> Any:
     for step in pipeline:
         if isinstance(step, Mapping) and str(step.get("type")).endswith(
             "LoadAnnotations"
@@ -222,12 +270,15 @@ def _with_truth(sample: dict, truth: dict, classes: int) -> dict:
         if sample["img_id"] != truth["img_id"]:
             raise ValueError(f"expected id {truth['img_id']}, got {sample['img_id']}")
         size = (truth["height"], truth["width"])
-        if sample["ori_shape"] != size:
+        # Some are loaded turned, as EXIF asks, though the annotations do not say so.
+        if sample["ori_shape"] not in (size, size[::-1]):
             raise ValueError(f"expected the size {size}, got {sample['ori_shape']}")
+        if "instances" in truth:
+            sample = {**sample, "instances": truth["instances"]}
     if found := sample.get("pred_instances"):
         labels = found["labels"]
     elif "pred_panoptic_seg" in sample:
-        return {**sample, "img_path": truth["img_path"]}  # its metric checks the ids
+        return {**sample, "img_path": image_key(truth)}  # its metric checks the ids
     elif "pred_sem_seg" in sample:
         labels = sample["pred_sem_seg"]["data"]
     else:
@@ -244,7 +295,7 @@ def _with_truth(sample: dict, truth: dict, classes: int) -> dict:
             f"expected classes of 0..{classes - 1}, got "
             f"{int(labels.min())}..{int(labels.max())}"
         )
-    return {**sample, "img_path": truth["img_path"]}
+    return {**sample, "img_path": image_key(truth)}
 
 
 def _same_shape(sample: dict) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "CheckpointInfo",
     "ConfigInfo",
     "Curve",
+    "DataPart",
     "DatasetInfo",
     "Hardware",
     "MeasuredRecord",
@@ -50,8 +51,14 @@ __all__ = [
     "main_metric",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Version 3 adds fields that are left out where they are empty, so that records of
+# version 2 are read, hashed and written as they are.
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
 MAX_POINTS = 200
+MAX_PARTS = 100
+MAX_REMARKS = 20
+MAX_TEXT = 1000
 
 Task = Literal[
     "detection",
@@ -85,7 +92,7 @@ def _printable(text: str) -> str:
 
 _Plain = AfterValidator(_printable)
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Plain]
-Text = Annotated[str, StringConstraints(max_length=1000), _Plain]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT), _Plain]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Text]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -93,6 +100,10 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 # Height and width, pixels.
 Shape = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+def _is_empty(values: list) -> bool:
+    return not values
 
 
 class _Part(BaseModel):
@@ -131,26 +142,51 @@ class PublishedDataset(_Part):
     split: Text
 
 
-class DatasetInfo(PublishedDataset):
-    """What was tested on.
+class _Data(_Part):
+    """What tells a data set from others.
 
     Attributes:
-        name: Of the data, as "COCO".
         split: Annotation file or image folder, relative to the data root.
         type: Class of the data set.
         root: The data root as the config names it, if that is relative; else empty.
         fingerprint: Hash of the annotations, see `mmrev.leaderboard.fingerprint`.
-        images_expected: Images of the split.
-        images_evaluated: Images that predictions were made for.
-        images_unreadable: The others: no predictions came for them.
     """
 
+    split: Text
     type: Name
     root: Text
     fingerprint: Sha256
+
+
+class DataPart(_Data):
+    """One of the data sets that were tested together.
+
+    Attributes:
+        folder: Number of its data root among the different ones, from which the names
+            of its images in the stored predictions begin if there are several.
+    """
+
+    folder: Count
+
+
+class DatasetInfo(_Data, PublishedDataset):
+    """What was tested on.
+
+    Attributes:
+        name: Of the data, as "COCO".
+        images_expected: Images of the split.
+        images_evaluated: Images that predictions were made for.
+        images_unreadable: The others: no predictions came for them.
+        parts: The data sets, where several were tested together; then `split`, `type`
+            and `fingerprint` are of all.
+    """
+
     images_expected: Count
     images_evaluated: Count
     images_unreadable: Count
+    parts: Annotated[list[DataPart], Field(max_length=MAX_PARTS)] = Field(
+        default=[], exclude_if=_is_empty
+    )
 
     @model_validator(mode="after")
     def _none_is_lost(self) -> "DatasetInfo":
@@ -330,7 +366,7 @@ class _Record(_Part):
         protocols: What the numbers mean.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[READABLE_VERSIONS] = SCHEMA_VERSION
     id: Sha256 = Field(default="", validate_default=False)
     task: Task
     metrics: Annotated[
@@ -368,6 +404,7 @@ class MeasuredRecord(_Record):
         date: When the test ended, UTC.
         wall_time: Seconds for all images, loading and evaluation included.
         speed: Measured after the test; None if that was not possible.
+        remarks: What a reader of the metrics must know of the data.
     """
 
     kind: Literal["measured"] = "measured"
@@ -382,6 +419,9 @@ class MeasuredRecord(_Record):
     seeds: Seeds
     software: Software
     hardware: Hardware
+    remarks: Annotated[list[Text], Field(max_length=MAX_REMARKS)] = Field(
+        default=[], exclude_if=_is_empty
+    )
 
     @property
     def incomplete(self) -> str:

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from mmrev.atomic import write_bytes
-from mmrev.leaderboard.record import SCHEMA, SCHEMA_VERSION, MeasuredRecord, Record
+from mmrev.leaderboard.record import (
+    READABLE_VERSIONS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    MeasuredRecord,
+    Record,
+)
 
 __all__ = ["load_records", "read_record", "save_record"]
 
@@ -62,7 +68,7 @@ def read_record(path: str | Path) -> Record:
         raise ValueError(f"Invalid JSON: {error}") from error
     if version is None:
         raise ValueError("not a record: it has no schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise ValueError(
             f"schema_version {str(version)[:20]!r} instead of {SCHEMA_VERSION}: "
             + (

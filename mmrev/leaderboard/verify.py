@@ -9,11 +9,13 @@ from typing import Any, Literal
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
-    dataset_sha256,
     file_sha256,
+    joined_sha256,
+    plain_sha256,
 )
 from mmrev.leaderboard.record import (
     CheckpointInfo,
+    DataPart,
     MeasuredRecord,
     PredictionFile,
     Record,
@@ -69,12 +71,12 @@ def verify(
         else Check("config", "altered", f"{path}: config.resolved hashes to another")
     )
     checkpoint, _ = find_file("checkpoint", record.checkpoint, path, files)
-    data, dataset = _check_data(record, data_roots)
+    data, datasets = _check_data(record, data_roots)
     checks += [checkpoint, data]
     if record.predictions is None:
         return [*checks, Check("predictions", "not checked", "none were stored")]
     stored, predictions = find_file("predictions", record.predictions, path, files)
-    return [*checks, stored, _check_metrics(record, predictions, dataset)]
+    return [*checks, stored, _check_metrics(record, predictions, datasets)]
 
 
 def find_file(
@@ -112,44 +114,64 @@ def find_file(
 
 def _check_data(
     record: MeasuredRecord, data_roots: Sequence[str | Path]
-) -> tuple[Check, Any]:
+) -> tuple[Check, list[Any] | None]:
     # Listing records needs no torch.
+    from mmrev.leaderboard.recompute import data_parts
+
+    parts, datasets = data_parts(record), []
+    if joined_sha256([one.fingerprint for one in parts]) != record.dataset.fingerprint:
+        return Check("annotations", "altered", "its parts hash to another"), None
+    for number, part in enumerate(parts):
+        check, dataset = _check_part(record, number, part, data_roots)
+        if dataset is None:
+            return check, None
+        datasets.append(dataset)
+    return check, datasets
+
+
+def _check_part(
+    record: MeasuredRecord,
+    number: int,
+    part: DataPart,
+    data_roots: Sequence[str | Path],
+) -> tuple[Check, Any]:
+    """Find one of the data sets that were tested together."""
     from mmrev.leaderboard.recompute import build_dataset
 
     name, wrong = "annotations", None
-    for root in (*data_roots, record.dataset.root):
-        if not Path(root, record.dataset.split).exists():
+    for root in (*data_roots, part.root):
+        if not (place := Path(root, part.split)).exists():
             continue
         try:
-            dataset = build_dataset(record, root)
-            annotations, folders = annotations_of(dataset)
-            found = dataset_sha256(annotations, folders)
+            dataset = build_dataset(record, root, number)
+            settings = record.config.resolved["test_dataloader"]["dataset"]
+            found = plain_sha256(dataset, settings)
         except OSError:
             continue
         except ValueError as error:
-            place = Path(root, record.dataset.split)
-            wrong = wrong or Check(name, "altered", f"{place}: {error}")
+            wrong = wrong or Check(name, "not checked", f"{place}: {error}")
             continue
-        if found == record.dataset.fingerprint:
+        if found == part.fingerprint:
             return Check(name, "sound"), dataset
+        annotations, folders = annotations_of(dataset)
         place = ", ".join(str(one) for one in (annotations, *folders) if one)
-        wrong = wrong or Check(name, "altered", f"{place} hashes to another")
+        wrong = Check(name, "altered", f"{place} hashes to another")
     if wrong:
         return wrong, None
-    detail = f"no {record.dataset.split}; name the data's folder: --data-root"
+    detail = f"no {part.split}; name the data's folder: --data-root"
     return Check(name, "not checked", detail), None
 
 
 def _check_metrics(
-    record: MeasuredRecord, predictions: Path | None, dataset: Any
+    record: MeasuredRecord, predictions: Path | None, datasets: list[Any] | None
 ) -> Check:
     from mmrev.leaderboard.recompute import NotRecomputableError, recompute
 
-    if predictions is None or dataset is None:
+    if predictions is None or datasets is None:
         lacking = "predictions" if predictions is None else "annotations"
         return Check("metrics", "not checked", f"no sound {lacking} to recompute from")
     try:
-        found = recompute(record, predictions, dataset)
+        found = recompute(record, predictions, datasets)
     except NotRecomputableError as error:
         return Check("metrics", "not checked", str(error))
     except ValueError as error:

@@ -13,10 +13,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 
 from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumable
+from mmrev.class_order import order_classes
 from mmrev.console import say
 from mmrev.errors import UserError
 from mmrev.runs.config import check_data, evaluators
 from mmrev.runs.expected import expected_results
+from mmrev.wrappers import change_settings, plain_settings
 
 __all__ = ["TEST_STEPS", "TRAIN_STEPS", "section"]
 
@@ -36,6 +38,16 @@ def require_test_data(cfg: Config, args: Namespace) -> None:
     check_data(cfg, "test")
     if cfg.get("test_dataloader") is None:
         raise UserError(f"config {args.config}: no test_dataloader; nothing to test.")
+
+
+def order_training_classes(cfg: Config, args: Namespace) -> None:
+    """Change ``metainfo.classes`` of training and validation to the labels' order."""
+    _order_classes(cfg, "train", "val")
+
+
+def order_test_classes(cfg: Config, args: Namespace) -> None:
+    """Change ``metainfo.classes`` of the test to the labels' order."""
+    _order_classes(cfg, "test")
 
 
 def use_amp(cfg: Config, args: Namespace) -> None:
@@ -154,7 +166,7 @@ def drop_training(cfg: Config, args: Namespace) -> None:
 
 
 def use_tta(cfg: Config, args: Namespace) -> None:
-    """``--tta``: needs ``tta_model``, ``tta_pipeline``; wraps the model, sets it."""
+    """``--tta``: needs ``tta_model``, ``tta_pipeline``; wraps the model, sets them."""
     if not args.tta:
         return
     if missing := [key for key in ("tta_model", "tta_pipeline") if key not in cfg]:
@@ -163,19 +175,24 @@ def use_tta(cfg: Config, args: Namespace) -> None:
             "or test without --tta."
         )
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    _test_dataset(cfg).pipeline = cfg.tta_pipeline
+    loader = cfg.test_dataloader
+    loader.dataset = change_settings(
+        loader.dataset, lambda plain: {**plain, "pipeline": cfg.tta_pipeline}
+    )
 
 
 def dump_predictions(cfg: Config, args: Namespace) -> None:
-    """``--out``: needs the test's ``data_root``; adds to ``test_evaluator``."""
+    """``--out``: reads the test's ``data_root``; adds to ``test_evaluator``."""
     if not args.out:
         return
     if not args.out.endswith(".npz"):
         raise UserError(f"--out: expected an .npz file, got {args.out}.")
+    settings = plain_settings(cfg.test_dataloader.dataset, "test_dataloader.dataset")
+    roots = dict.fromkeys(one.get("data_root") or "" for _, one in settings)
     dump = {
         "type": "mmrev.DumpPredictions",
         "out_file_path": args.out,
-        "data_root": _test_dataset(cfg).get("data_root") or "",
+        "data_root": list(roots),
     }
     cfg.test_evaluator = [*evaluators(cfg, "test"), dump]
 
@@ -190,6 +207,7 @@ Step = Callable[[Config, Namespace], None]
 
 TRAIN_STEPS: tuple[Step, ...] = (
     require_training_data,
+    order_training_classes,
     use_amp,
     scale_lr,
     resume,
@@ -201,6 +219,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
 )
 TEST_STEPS: tuple[Step, ...] = (
     require_test_data,
+    order_test_classes,
     load_tested_checkpoint,
     require_expected_results,
     drop_training,
@@ -223,6 +242,12 @@ def _add_hook(cfg: Config, **hook) -> None:
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 
 
+def _order_classes(cfg: Config, *splits: str) -> None:
+    for split in splits:
+        if loader := cfg.get(f"{split}_dataloader"):
+            loader.dataset = change_settings(loader.dataset, order_classes)
+
+
 def _survive_unreadable(cfg: Config, split: str) -> None:
     """Let a split be evaluated without its unreadable images, where they are counted.
 
@@ -236,11 +261,3 @@ def _survive_unreadable(cfg: Config, split: str) -> None:
 def _counts_each_image_once(metric: ConfigDict) -> bool:
     kind = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
     return getattr(kind, "counts_each_image_once", False)
-
-
-def _test_dataset(cfg: Config) -> ConfigDict:
-    """The data set of the test, without wrappers."""
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    return dataset

@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 from random_coco import random_case
 from random_panoptic import random_case as random_panoptic
 from test_coco_metric import built, samples_of

@@ -35,6 +35,19 @@ def test_starts_data_and_length():
     assert training_info(loop, None, {"epoch": 0, "iter": 30}, "x").epochs is None
 
 
+def test_data_sets_that_are_joined_are_all_named():
+    sets = [
+        {"type": "CocoDataset", "ann_file": "a.json"},
+        {"type": "RepeatDataset", "dataset": {"type": "CocoDataset", "ann_file": "b"}},
+        {"type": "ADE20KDataset", "data_prefix": {"img_path": "images/train"}},
+    ]
+    joined = {"type": "ConcatDataset", "datasets": sets}
+    mixed = {"type": "MultiImageMixDataset", "pipeline": [], "dataset": joined}
+    found = training_info({"train_dataloader": {"dataset": mixed}}, None, {"a": 1}, "x")
+    names = ("CocoDataset a.json", "CocoDataset b", "ADE20KDataset images/train")
+    assert found.data == ", ".join(names)
+
+
 def test_weights_that_say_nothing_claim_nothing():
     found = training_info(CONFIG, None, {}, "official.pth")
     assert found.data is found.epochs is found.iterations is None

@@ -1,5 +1,6 @@
 """The form of a record, and the hashes in it."""
 
+import hashlib
 import json
 import re
 
@@ -11,6 +12,7 @@ from mmrev.leaderboard import main_metric
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import config_sha256, dataset_sha256, portable
 from mmrev.leaderboard.record import SCHEMA, best_value
+from mmrev.leaderboard.store import read_record
 
 
 @pytest.mark.parametrize("record", [measured(), published()])
@@ -102,7 +104,7 @@ def test_schema_names_both_kinds():
     schema = SCHEMA.json_schema()
     assert schema["discriminator"]["mapping"].keys() == {"measured", "published"}
     fields = schema["$defs"]["MeasuredRecord"]["properties"]
-    assert fields["schema_version"]["const"] == 2
+    assert fields["schema_version"]["enum"] == [2, 3]
 
 
 def test_environment_is_a_part_of_a_record():
@@ -110,6 +112,24 @@ def test_environment_is_a_part_of_a_record():
     assert record.software.packages.keys() >= {"torch", "mmdet", "mmrev"}
     assert re.fullmatch(r"[0-9a-f]{40}", record.software.commit or "0" * 40)
     assert record.hardware.cores >= 1
+
+
+def test_records_of_schema_2_are_read_and_written_as_they_are(tmp_path):
+    """As mmrev wrote them: without the fields that came later."""
+    for record in (measured(), published()):
+        content = json.loads(record.to_bytes())
+        del content["id"]
+        content["schema_version"] = 2
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        content["id"] = hashlib.sha256(canonical.encode()).hexdigest()
+        order = ("schema_version", "id", *content)
+        text = json.dumps({name: content[name] for name in order}, indent=2) + "\n"
+        (tmp_path / "old.json").write_text(text)
+        assert read_record(tmp_path / "old.json").to_bytes() == text.encode()
+    assert list(json.loads(measured().to_bytes())["dataset"]) == [
+        *("name", "split", "type", "root", "fingerprint"),
+        *("images_expected", "images_evaluated", "images_unreadable"),
+    ]
 
 
 def test_config_hash_ignores_machine_and_key_order():
@@ -134,6 +154,19 @@ def test_config_hash_ignores_machine_and_key_order():
     stored = json.loads(json.dumps(portable({**config, "range": float("inf")})))
     assert config_sha256(stored) == config_sha256({**config, "range": float("inf")})
     assert "home" not in json.dumps(portable(other))
+
+
+def test_a_data_root_is_cut_at_whole_names():
+    config = {
+        "set": {"data_root": "data", "ann_file": "data/a.json", "kind": "data_thing"},
+        "others": ["database/a", "data", "a/data/b", {"data_root": "/mnt/x/"}],
+        "paths": ["/mnt/x/a", "/mnt/xyz/a", "/mnt/x"],
+    }
+    assert portable(config) == {
+        "set": {"ann_file": "a.json", "kind": "data_thing"},
+        "others": ["database/a", "", "a/data/b", {}],
+        "paths": ["a", "/mnt/xyz/a", ""],
+    }
 
 
 def test_dataset_hash_sees_names_contents_and_sizes(tmp_path):

@@ -406,7 +406,7 @@ def refuse(path: Path, changes: dict, said: str) -> None:
     np.savez(file, **{**arrays, **changed})
     record = read_record(path)
     with pytest.raises(ValueError, match=re.escape(said)) as caught:
-        recompute(record, file, build_dataset(record, record.dataset.root))
+        recompute(record, file, [build_dataset(record, record.dataset.root)])
     assert str(file) in str(caught.value)
 
 

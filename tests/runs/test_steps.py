@@ -1,4 +1,4 @@
-"""The edits of a config: which optimizer wrapper --amp takes."""
+"""The edits of a config, of --amp, --tta and --out."""
 
 from argparse import Namespace
 
@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmrev.errors import UserError
 from mmrev.registry import OPTIM_WRAPPERS
-from mmrev.runs.steps import use_amp
+from mmrev.runs.steps import dump_predictions, use_amp, use_tta
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,28 @@ def test_others_have_none():
     cfg = Config({"optim_wrapper": {"type": "ApexOptimWrapper"}})
     with pytest.raises(UserError, match=r"--amp: expected .*got ApexOptimWrapper"):
         use_amp(cfg, Namespace(amp=True))
+
+
+def test_every_joined_data_set_gets_the_pipeline_and_gives_its_root():
+    def cfg(*roots):
+        sets = [{"type": "A", "data_root": root, "pipeline": ["a"]} for root in roots]
+        repeated = {"type": "RepeatDataset", "dataset": sets.pop(), "times": 2}
+        joined = {"type": "ConcatDataset", "datasets": [*sets, repeated]}
+        loader = {"dataset": {"type": "Outer", "dataset": joined}}
+        return Config(
+            {
+                "test_dataloader": loader,
+                "test_evaluator": {"type": "IoUMetric"},
+                "model": {"type": "M"},
+                "tta_model": {"type": "T"},
+                "tta_pipeline": ["b"],
+            }
+        )
+
+    changed = cfg("x", "y", "x")
+    use_tta(changed, Namespace(tta=True))
+    one, other, last = changed.test_dataloader.dataset.dataset.datasets
+    assert one.pipeline == other.pipeline == last.dataset.pipeline == ["b"]
+    assert "pipeline" not in last and changed.model.module.type == "M"
+    dump_predictions(changed, Namespace(out="a.npz"))
+    assert changed.test_evaluator[-1].data_root == ["x", "y"]

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmrev.evaluation.predictions import read_predictions
@@ -28,7 +31,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     (path,) = (tmp_path / "records").glob("det-*.json")
     assert str(path) in result.out
     record = json.loads(path.read_text())
-    assert record["schema_version"] == 2
+    assert record["schema_version"] == 3
     assert record["config"]["name"] == "det" and not record["config"]["tta"]
     assert record["checkpoint"]["sha256"] == sha256(project / DET)
     assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
@@ -187,4 +190,28 @@ def test_an_unreadable_image_is_left_out_and_counted(
     assert len(dict(read_predictions(tmp_path / "p.npz"))) == 3
     places = ("--files", (project / weights).parent, "--data-root", tmp_path / root)
     result = run("leaderboard", "verify", tmp_path, *places)
+    assert result.status == 0 and result.out.count("sound") == 6, result.out
+
+
+def test_crops_that_lie_in_no_file(run, project, tmp_path):
+    """The suite's own digit crops: a test, its stored predictions, its verification."""
+    config = Config.fromfile("cls.py")
+    config.model.head.num_classes = config.data_preprocessor.num_classes = 10
+    dataset = {"type": "mmrev.DigitCrops", "split": "validation", "size": 32}
+    pipeline = [{"type": "PackInputs"}]
+    config.test_dataloader.dataset = {**dataset, "pipeline": pipeline}
+    config.test_dataloader.batch_size = 100
+    config.dump(tmp_path / "crops.py")
+    init_default_scope("mmpretrain")
+    weights = MODELS.build(config.model).state_dict()
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    out = ("--work-dir", tmp_path / "work", "--out", tmp_path / "work/p.npz")
+    result = run("test", tmp_path / "crops.py", tmp_path / "w.pth", *out)
+    assert result.status == 0, result.err
+    (path,) = (tmp_path / "work/records").glob("*.json")
+    data = json.loads(path.read_text())["dataset"]
+    assert (data["name"], data["images_evaluated"]) == ("DigitCrops", 1000)
+    names = [name for name, _ in read_predictions(tmp_path / "work/p.npz")]
+    assert names == [str(number) for number in range(1000)]
+    result = run("leaderboard", "verify", tmp_path / "work", "--files", tmp_path)
     assert result.status == 0 and result.out.count("sound") == 6, result.out

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,19 +14,23 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmrev.evaluation.coverage import image_key, image_keys, shortened
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
-    dataset_sha256,
     file_sha256,
+    joined_sha256,
+    plain_sha256,
     portable,
 )
 from mmrev.leaderboard.lineage import training_info
 from mmrev.leaderboard.record import (
+    MAX_TEXT,
     CheckpointInfo,
     ConfigInfo,
+    DataPart,
     DatasetInfo,
     MeasuredRecord,
     ModelInfo,
@@ -41,6 +45,8 @@ from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.models.supervision import SupervisedModel
+from mmrev.paths import below
+from mmrev.wrappers import plain_datasets
 
 __all__ = ["RecordHook"]
 
@@ -83,7 +89,7 @@ class RecordHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock."""
-        self._images: set[Any] = set()
+        self._sizes: dict[str, tuple[int, int] | None] = {}
         self._start = time.perf_counter()
 
     def after_test_iter(
@@ -93,21 +99,32 @@ class RecordHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[Any] | None = None,
     ) -> None:
-        """Count images by path: distributed samplers repeat some to fill a batch."""
-        self._images.update(sample.img_path for sample in outputs)
+        """Note each image's height and width once: samplers may repeat some."""
+        for sample in outputs:
+            shape = sample.get("ori_shape")
+            self._sizes[image_key(sample)] = shape and tuple(shape[:2])
 
     def after_test_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Write the record and tell where."""
         wall_time = time.perf_counter() - self._start
-        images = set().union(*all_gather_object(self._images))
+        sizes = {}
+        for found in all_gather_object(self._sizes):
+            sizes |= found
         if not is_main_process():
             return
         if not metrics:
             runner.logger.warning("no record: the evaluator returned no metric")
             return
         name = Path(runner.cfg.filename).stem
+        config = portable(self.config)
+        datasets = list(plain_datasets(runner.test_dataloader.dataset))
+        remarks = [*_other_sizes(datasets, sizes)]
+        for remark in remarks:
+            runner.logger.warning(remark)
+        for metric in runner.test_evaluator.metrics:
+            remarks += getattr(metric, "remarks", ())
         step, sample = _first_image(runner)
         shape = _input_shape(sample)
         record = MeasuredRecord(
@@ -116,9 +133,9 @@ class RecordHook(Hook):
             wall_time=round(wall_time, 3),
             config=ConfigInfo(
                 name=name,
-                sha256=config_sha256(self.config),
+                sha256=config_sha256(config),
                 tta=self.tta,
-                resolved=portable(self.config),
+                resolved=config,
             ),
             checkpoint=CheckpointInfo(
                 name=Path(runner._load_from).name,
@@ -130,7 +147,7 @@ class RecordHook(Hook):
                 self._meta,
                 runner._load_from,
             ),
-            dataset=_dataset(runner.test_dataloader.dataset, len(images)),
+            dataset=_dataset(datasets, config, len(sizes)),
             model=ModelInfo(
                 # OpenMMLab's file names begin with the backbone.
                 name=name.partition("_")[0],
@@ -150,11 +167,18 @@ class RecordHook(Hook):
             seeds=Seeds(train=self._meta.get("seed"), test=runner.seed),
             software=software(),
             hardware=hardware(),
+            remarks=[_recordable(remark) for remark in remarks],
         )
         path = save_record(record, self.out_dir)
         if record.incomplete:
             runner.logger.warning(f"only {record.incomplete} were tested")
         runner.logger.info(f"Record: {path}")
+
+
+def _recordable(text: str) -> str:
+    """Without what a record may not hold: names of images and classes are anybody's."""
+    text = "".join(one if one.isprintable() else "?" for one in text)
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
 def _plain(model: nn.Module) -> nn.Module:
@@ -193,25 +217,84 @@ def _finite(value: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _dataset(dataset: Any, evaluated: int) -> DatasetInfo:
-    expected = len(dataset)
-    while hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    annotations, folders = annotations_of(dataset)
-    root = str(getattr(dataset, "data_root", None) or "")
-    place = str(annotations or (folders[0] if folders else ""))
-    split = place.removeprefix(root).strip("/")
-    kind = type(dataset).__name__
+def _dataset(
+    datasets: Sequence[Any], config: Mapping[str, Any], evaluated: int
+) -> DatasetInfo:
+    """Describe the data sets of a test, none of which wraps another.
+
+    Args:
+        datasets: In the order of their images.
+        config: `portable` form.
+        evaluated: Images that predictions were made for.
+    """
+    settings = config["test_dataloader"]["dataset"]
+    roots = [str(getattr(one, "data_root", None) or "") for one in datasets]
+    numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
+    parts, names = [], {}
+    for dataset, root in zip(datasets, roots, strict=True):
+        annotations, folders = annotations_of(dataset)
+        split = below(str(annotations or (folders or [""])[0]), root).strip("/")
+        kind = type(dataset).__name__
+        names[_dataset_name(kind, split, root)] = None
+        part = DataPart(
+            split=split,
+            type=kind,
+            root="" if PurePath(root).is_absolute() else root,
+            fingerprint=plain_sha256(dataset, settings),
+            folder=numbers[root],
+        )
+        parts.append(part)
+    expected = _number_of_images(datasets)
     return DatasetInfo(
-        name=_dataset_name(kind, split, root),
-        split=split,
-        type=kind,
-        root="" if PurePath(root).is_absolute() else root,
-        fingerprint=dataset_sha256(annotations, folders),
+        name=shortened(names),
+        split=shortened(dict.fromkeys(part.split for part in parts)),
+        type=shortened(dict.fromkeys(part.type for part in parts)),
+        root=parts[0].root if len(numbers) == 1 else "",
+        fingerprint=joined_sha256([part.fingerprint for part in parts]),
         images_expected=expected,
         images_evaluated=evaluated,
         images_unreadable=expected - evaluated,
+        parts=parts if len(parts) > 1 else [],
     )
+
+
+def _number_of_images(datasets: Sequence[Any]) -> int:
+    """How many there are; one that several data sets have counts once."""
+    if len(datasets) == 1:
+        return len(datasets[0])
+    return len({key for one in datasets for key in image_keys(one)})
+
+
+def _other_sizes(
+    datasets: Sequence[Any], sizes: Mapping[str, tuple[int, int] | None]
+) -> Iterator[str]:
+    """Say which images are not of the size that the annotations state.
+
+    Args:
+        datasets: As of `_dataset`.
+        sizes: Height and width of each image as it was loaded, by its key.
+    """
+    found = []
+    for dataset in datasets:
+        # Label maps state no size.
+        if not getattr(dataset, "ann_file", None):
+            continue
+        for info in map(dataset.get_data_info, range(len(dataset))):
+            stated = info.get("height"), info.get("width")
+            loaded = sizes.get(image_key(info))
+            if None not in (loaded, *stated) and loaded != stated:
+                turned = ", turned" if loaded == stated[::-1] else ""
+                found.append(
+                    f"{image_key(info)} is {loaded[1]}x{loaded[0]}{turned}, not "
+                    f"{stated[1]}x{stated[0]}"
+                )
+    if found:
+        yield (
+            f"{len(found)} of {len(sizes)} images are not of the size that their "
+            f"annotations state, which miss the objects then: {shortened(found, 3)}. "
+            "Images are turned as their EXIF orientation asks; annotate them so, or "
+            "remove it."
+        )
 
 
 def _dataset_name(kind: str, split: str, root: str) -> str:
