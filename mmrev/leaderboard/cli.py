@@ -18,7 +18,12 @@ from mmrev.console import line_width, printable, quiet, show
 from mmrev.leaderboard.groups import selected
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
-from mmrev.leaderboard.store import load_records, read_record, save_record
+from mmrev.leaderboard.store import (
+    UncheckedError,
+    load_records,
+    read_record,
+    save_record,
+)
 from mmrev.leaderboard.table import differences, facts, markdown, terminal
 
 __all__ = ["main"]
@@ -176,10 +181,12 @@ def _verify(args: Namespace) -> None:
         key = public_key(args.public_key)
     records, rejected = load_records(_roots(args))
     table = Table("record", "part", "state", "detail")
+    absent = {p: why for p, why in rejected.items() if isinstance(why, UncheckedError)}
     for path, reason in rejected.items():
-        cells = (str(path), "record", "altered", reason)
+        state = "not checked" if path in absent else "altered"
+        cells = (str(path), "record", state, str(reason))
         table.add_row(*(Text(_one_line(cell)) for cell in cells))
-    failed = bool(rejected)
+    failed = len(rejected) > len(absent)
     for path, record in records.items():
         checks = verify(record, path, args.files, args.data_root)
         if key:
@@ -200,6 +207,10 @@ def _verify(args: Namespace) -> None:
     show(table)
     if failed:
         _fail("not everything is as its record says")
+    # Beside records other files may lie; what was asked for by name is to be one.
+    for path in map(Path, args.roots):
+        if path in absent:
+            _fail(f"{path}: {absent[path]}")
 
 
 def _build(args: Namespace) -> None:

@@ -18,9 +18,13 @@ from mmrev.leaderboard.record import (
     Record,
 )
 
-__all__ = ["load_records", "read_record", "save_record"]
+__all__ = ["UncheckedError", "load_records", "read_record", "save_record"]
 
 MAX_BYTES = 4_000_000
+
+
+class UncheckedError(ValueError):
+    """Nothing to check: no file, no record, a copy, or another version's schema."""
 
 
 def save_record(record: Record, folder: str | Path) -> Path:
@@ -55,6 +59,7 @@ def read_record(path: str | Path) -> Record:
     """Read a record, which may come from anybody.
 
     Raises:
+        UncheckedError: It is something else, or of another schema.
         ValueError: Says what is wrong with it.
         OSError: It cannot be read.
     """
@@ -67,9 +72,9 @@ def read_record(path: str | Path) -> Record:
     except ValueError as error:
         raise ValueError(f"Invalid JSON: {error}") from error
     if version is None:
-        raise ValueError("not a record: it has no schema_version")
+        raise UncheckedError("not a record: it has no schema_version")
     if version not in READABLE_VERSIONS:
-        raise ValueError(
+        raise UncheckedError(
             f"schema_version {str(version)[:20]!r} instead of {SCHEMA_VERSION}: "
             + (
                 "of a later mmrev; update mmrev"
@@ -100,7 +105,7 @@ def _reason(error: ValidationError) -> str:
 
 def load_records(
     roots: Iterable[str | Path],
-) -> tuple[dict[Path, Record], dict[Path, str]]:
+) -> tuple[dict[Path, Record], dict[Path, ValueError]]:
     """Read every record below some folders.
 
     Args:
@@ -110,7 +115,7 @@ def load_records(
 
     Returns:
         The records, measured ones by date, then published ones; and for each file that
-        is none the reason.
+        gave none the reason, as `read_record` raises it.
     """
     records, rejected, places = {}, {}, {}
     for root in map(Path, roots):
@@ -124,16 +129,16 @@ def load_records(
             try:
                 record = read_record(path)
             except OSError as error:
-                rejected[path] = error.strerror
+                rejected[path] = UncheckedError(error.strerror)
                 continue
             except ValueError as error:
-                rejected[path] = str(error)
+                rejected[path] = error
                 continue
             first, of = places.setdefault(record.id, (path, root))
             if first == path:
                 records[path] = record
             elif of == root:
-                rejected[path] = f"the same record as {first.name}"
+                rejected[path] = UncheckedError(f"the same record as {first.name}")
     ordered = sorted(records, key=lambda path: _order(path, records[path]))
     return {path: records[path] for path in ordered}, rejected
 

@@ -133,6 +133,29 @@ def test_verify_names_the_altered_file(run, folder):
     assert "no record to verify" in run("verify", "nothing").status
 
 
+def test_verify_of_what_is_no_record(run, folder):
+    path = saved(folder)
+    (path.parent / "stitches.json").write_text(json.dumps([{"flops": 1}]))
+    (folder / "work_dirs/plot.json").write_text(json.dumps({"schema": 1}))
+    result = run("verify")
+    assert result.status == 0
+    states = [row.split("│")[3].strip() for row in rows(result.out)]
+    assert states.count("altered") == 0
+    text = result.out.replace("\n", "")
+    assert "stitches.json" in text and "plot.json" in text and "not a record" in text
+    for wanted, reason in (
+        ("nowhere.json", "No such file or directory"),
+        ("work_dirs/plot.json", "not a record: it has no schema_version"),
+    ):
+        result = run("verify", wanted)
+        assert result.status == f"error: {wanted}: {reason}"
+        assert "altered" not in result.out
+    # Half a record may be a record that somebody cut.
+    (path.parent / "half.json").write_text(path.read_text()[:100])
+    result = run("verify")
+    assert "not everything is as its record says" in result.status
+
+
 def test_signatures(run, folder):
     for command in (
         "genpkey -algorithm ed25519 -out key.pem",

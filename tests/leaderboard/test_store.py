@@ -8,7 +8,7 @@ import pytest
 from make_records import measured, published
 
 from mmrev.leaderboard import load_records, save_record
-from mmrev.leaderboard.store import MAX_BYTES, read_record
+from mmrev.leaderboard.store import MAX_BYTES, UncheckedError, read_record
 
 
 def test_round_trip_and_order(tmp_path):
@@ -29,7 +29,8 @@ def test_a_record_is_stored_once(tmp_path):
     (tmp_path / "copy.json").write_bytes(path.read_bytes())
     records, rejected = load_records([tmp_path])
     assert list(records) == [path]
-    assert rejected == {tmp_path / "copy.json": f"the same record as {path.name}"}
+    reasons = {path: str(reason) for path, reason in rejected.items()}
+    assert reasons == {tmp_path / "copy.json": f"the same record as {path.name}"}
     other = tmp_path / "other"
     save_record(measured(), other)
     assert load_records([path, other]) == ({path: measured()}, {})
@@ -78,7 +79,9 @@ def test_damaged_and_foreign_files_are_named_and_harm_no_other(tmp_path):
         (tmp_path / f"{name}.json").write_bytes(content)
     records, rejected = load_records([tmp_path, tmp_path / "nowhere"])
     assert list(records) == [good]
-    reasons = {path.stem: reason for path, reason in rejected.items()}
+    reasons = {path.stem: str(reason) for path, reason in rejected.items()}
+    unchecked = {p.stem for p, e in rejected.items() if isinstance(e, UncheckedError)}
+    assert unchecked == {"other", "list", "future", "past", "nowhere"}
     assert reasons.keys() == {*files, "nowhere"}
     for name, said in {
         "half": "Invalid JSON",
