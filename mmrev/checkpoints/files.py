@@ -4,7 +4,9 @@ import pickle
 import re
 from argparse import Namespace
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import safetensors.torch
@@ -60,7 +62,7 @@ def load_checkpoint_file(path: str | Path) -> dict:
         What was saved; for ``.safetensors`` the tensors by name.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or it cannot be downloaded.
         ValueError: if the file is damaged, or holds objects other than tensors, plain
             containers and `SAFE_GLOBALS`.
     """
@@ -115,8 +117,14 @@ def save_state_dict(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
 def _download(url: str) -> Path:
     file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if is_main_process() and not file.is_file():
-        with replacing(file) as part:
-            torch.hub.download_url_to_file(url, str(part))
+        try:
+            with replacing(file) as part:
+                torch.hub.download_url_to_file(url, str(part))
+        except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            raise FileNotFoundError(
+                f"Checkpoint {url} cannot be downloaded ({error}). Get it elsewhere "
+                f"and put it at {file}, or give the path of a file in place of the URL."
+            ) from error
     barrier()
     return file
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -30,7 +31,8 @@ def read_checkpoint(path: str | Path) -> dict:
         path: A file or an http(s) URL.
 
     Raises:
-        UserError: There is no such file, or it is no checkpoint.
+        UserError: There is no such file, it cannot be downloaded, or it is no
+            checkpoint.
     """
     try:
         checkpoint = load_checkpoint_file(path)
@@ -51,11 +53,13 @@ def use_safe_loading() -> None:
     """
 
     # mmengine's message names the loader by what follows "load_from_".
-    def load_from_safe(path: str, map_location: Any) -> dict:
+    def load_from_safe(path: str, map_location: Any = None) -> dict:
         return read_checkpoint(path)
 
     for prefix in ("", "http://", "https://"):
         CheckpointLoader.register_scheme(prefix, load_from_safe, force=True)
+    # torchvision://, openmmlab:// and the like find a URL by a name, then call this.
+    mmengine_checkpoint.load_from_http = load_from_safe
 
 
 def read_resumable(path: str | Path) -> dict:

@@ -39,7 +39,7 @@ _DEFAULTS = {
 
 @contextmanager
 def named_refusals(cfg: Config) -> Iterator[None]:
-    """Let a refused argument or type of what is built inside name its component.
+    """Let what is built inside say in one line what the config has that it refuses.
 
     Args:
         cfg: The config that is built.
@@ -49,11 +49,11 @@ def named_refusals(cfg: Config) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, KeyError) as error:
+    except tuple(_RULES) as error:
         text = str(error.args[0]) if error.args else ""
-        explain = _argument if isinstance(error, TypeError) else _type
-        if message := explain(cfg, text):
-            raise UserError(message) from error
+        for kind, rule in _RULES.items():
+            if isinstance(error, kind) and (message := rule(cfg, text)):
+                raise UserError(message) from error
         raise
 
 
@@ -85,12 +85,56 @@ def _type(cfg: Config, text: str) -> str | None:
             if registry.name == name and scope in (registry.scope, None):
                 known |= _known(registry)
         return f"unknown {name} type '{wanted}'; {nearest(wanted, known)}"
+    for node in walk_read(cfg):
+        if isinstance(node.value, str) and node.value.endswith(f"://{text}"):
+            return f"{node.where}: there are no weights of the name {node.value}."
     if _UNTYPED in text:
         for node in walk_read(cfg):
             if isinstance(node.value, Mapping) and f"{_UNTYPED}{node.value}\n" in text:
                 keys = ", ".join(map(str, node.value))
                 return f"{node.where} of the config has no 'type' (it has: {keys})."
     return None
+
+
+def _package(cfg: Config, text: str) -> str | None:
+    """A component wants a package that is not installed."""
+    if not re.search(r"\binstall\b|No module named", text):
+        return None
+    text = " ".join(text.split())
+    counts = [node for node in walk_read(cfg) if node.where.endswith(".num_cp")]
+    if counts and "fairscale" in text:  # which mmdet's encoders want for it
+        return f"{counts[0].where}={counts[0].value}: {text}"
+    return f"a component of the config cannot be built: {text}"
+
+
+def _download(cfg: Config, text: str) -> str | None:
+    """Weights of timm are not in the cache of huggingface.co, which is out of reach."""
+    if "locate the file on the Hub" not in text:
+        return None
+    for node in walk_read(cfg):
+        if isinstance(node.value, Mapping) and node.value.get("pretrained") is True:
+            from timm import get_pretrained_cfg  # the message is of what timm called
+
+            name = str(node.value.get("model_name"))
+            known = get_pretrained_cfg(name)
+            home = f"/{known.hf_hub_id}" if known else ""
+            key = f"{node.where}.pretrained_cfg_overlay"
+            return (
+                f"{node.where}: the weights of {name} cannot be downloaded from "
+                f"https://huggingface.co{home}. Get their model.safetensors elsewhere, "
+                f"and add --cfg-options \"{key}={{'file': 'PATH'}}\"."
+            )
+    return f"{text} Or fill the cache of huggingface.co, the folder HF_HOME, elsewhere."
+
+
+_RULES = {
+    TypeError: _argument,
+    KeyError: _type,
+    ImportError: _package,
+    RuntimeError: _package,
+    OSError: _download,
+}
+"""What explains an error of a kind."""
 
 
 def _built(cfg: Config, refusing: str) -> Iterator[tuple[Node, type, set[str]]]:

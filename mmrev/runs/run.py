@@ -61,10 +61,11 @@ def train(args: Namespace) -> None:
         UserError: Names the path or key at fault, before anything is written.
     """
     cfg = _prepare(args)
-    for step in TRAIN_STEPS:
-        step(cfg, args)
-    with named_refusals(cfg), _runner(cfg) as runner:
-        runner.train()
+    with named_refusals(cfg):
+        for step in TRAIN_STEPS:
+            step(cfg, args)
+        with _runner(cfg) as runner:
+            runner.train()
 
 
 def test(args: Namespace) -> None:
@@ -76,12 +77,13 @@ def test(args: Namespace) -> None:
     """
     cfg = _prepare(args)
     config = cfg.to_dict()
-    for step in TEST_STEPS:
-        step(cfg, args)
-    with named_refusals(cfg), _runner(cfg) as runner:
-        out_dir = str(Path(cfg.work_dir, "records"))
-        runner.register_hook(RecordHook(out_dir, config, args.tta))
-        metrics = runner.test()
+    with named_refusals(cfg):
+        for step in TEST_STEPS:
+            step(cfg, args)
+        with _runner(cfg) as runner:
+            out_dir = str(Path(cfg.work_dir, "records"))
+            runner.register_hook(RecordHook(out_dir, config, args.tta))
+            metrics = runner.test()
     if args.check:
         compare_results(expected_results(cfg), metrics)
 

@@ -2,13 +2,18 @@ import argparse
 import pickle
 from collections import OrderedDict
 from datetime import timedelta
+from http.client import RemoteDisconnected
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
 
 from mmrev.checkpoints import files, load_checkpoint_file, save_state_dict
+from mmrev.checkpoints.runs import use_safe_loading
+from mmrev.errors import UserError
 
 
 class Bomb:
@@ -134,6 +139,57 @@ def test_url_is_cached_and_read_safely(tmp_path, monkeypatch):
         content = load_checkpoint_file("https://example.org/v1/revcol_tiny_1k.pth")
         assert torch.equal(content["model"]["w"], torch.ones(1))
     assert len(fetched) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "url"),
+    [
+        ("https://example.org/v1/w.pth", "https://example.org/v1/w.pth"),
+        ("torchvision://resnet50", "https://download.pytorch.org/models/resnet50-"),
+        ("open-mmlab://detectron/resnet50_gn", "https://"),
+        ("mmcls://resnet18", "https://"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("Name or service not known"),
+        HTTPError("https://example.org", 404, "Not Found", {}, None),
+        RemoteDisconnected("Remote end closed connection without response"),
+        TimeoutError("timed out"),
+    ],
+)
+def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch, weights, url, error):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    use_safe_loading()
+
+    def download(url, path):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(UserError) as caught:
+        CheckpointLoader.load_checkpoint(weights, "cpu", logger=None)
+    line = str(caught.value)
+    assert line.startswith(f"Checkpoint {url}")
+    name = line.split()[1].rpartition("/")[2]
+    assert line.endswith(
+        f" cannot be downloaded ({error}). Get it elsewhere and put it at "
+        f"{tmp_path / 'checkpoints' / name}, or give the path of a file in place of "
+        "the URL."
+    )
+    assert not list(tmp_path.rglob("*.pth*"))
+
+
+def test_named_weights_are_read_safely(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    use_safe_loading()
+
+    def download(url, path):
+        torch.save({"state_dict": {}, "extra": Bomb()}, path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(UserError, match="it wants to build exec, which"):
+        CheckpointLoader.load_checkpoint("torchvision://resnet50", "cpu", logger=None)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,12 +1,26 @@
 """A refused argument is told by its place in the config; a bug stays one."""
 
+from importlib import import_module
+
+import huggingface_hub
 import pytest
+import timm
+import torch
+from mmdet.models.layers.transformer import deformable_detr_layers
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
+from safetensors.torch import save_file
 
 from mmrev.errors import UserError
+from mmrev.runs.overrides import override
 from mmrev.runs.refusals import named_refusals
+
+# Of an encoder of deformable attention, as small as it gets.
+LAYER = {
+    "self_attn_cfg": {"embed_dims": 8, "num_levels": 1, "num_heads": 1},
+    "ffn_cfg": {"embed_dims": 8, "feedforward_channels": 8},
+}
 
 
 class Plain:
@@ -119,3 +133,44 @@ def test_what_a_builder_takes_out_before_is_not_refused():
         hook = dict(cfg.custom_hooks[0])
         del hook["priority"]
         HOOKS.build(hook)
+
+
+def test_a_package_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(deformable_detr_layers, "checkpoint_wrapper", None)
+    cfg = Config({"model": {"type": "Detector", "encoder": {"num_cp": 1}}})
+    encoder = deformable_detr_layers.DeformableDetrTransformerEncoder
+    line = r"model\.encoder\.num_cp=1: If you .* pip install fairscale\.$"
+    with pytest.raises(UserError, match=line), named_refusals(cfg):
+        encoder(num_layers=1, layer_cfg=LAYER, num_cp=1)
+    with pytest.raises(UserError, match="'nowhere'"), named_refusals(cfg):
+        import_module("nowhere")
+
+
+def test_weights_of_timm_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    backbone = {"type": "mmpretrain.TIMMBackbone", "model_name": "test_resnet"}
+    cfg = Config({"model": {"backbone": {**backbone, "pretrained": True}}})
+    with pytest.raises(UserError) as caught, named_refusals(cfg):
+        MODELS.build(cfg.model.backbone)
+    assert str(caught.value) == (
+        "model.backbone: the weights of test_resnet cannot be downloaded from "
+        "https://huggingface.co/timm/test_resnet.r160_in1k. Get their "
+        "model.safetensors elsewhere, and add --cfg-options "
+        "\"model.backbone.pretrained_cfg_overlay={'file': 'PATH'}\"."
+    )
+    # What the line says does it.
+    model = timm.create_model("test_resnet")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    file = {"file": str(tmp_path / "model.safetensors")}
+    override(cfg, {"model.backbone.pretrained_cfg_overlay": file})
+    loaded = MODELS.build(cfg.model.backbone).timm_model
+    assert torch.equal(loaded.conv1[0].weight, model.conv1[0].weight)
+
+
+def test_weights_of_an_unknown_name():
+    init = {"type": "Pretrained", "checkpoint": "torchvision://resnet5"}
+    cfg = Config({"model": {"backbone": {"init_cfg": init}}})
+    line = "checkpoint: there are no weights of the name torchvision://resnet5"
+    with pytest.raises(UserError, match=line), named_refusals(cfg):
+        CheckpointLoader.load_checkpoint(init["checkpoint"])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -194,6 +195,21 @@ def test_missing_pretrained_weights(refused, variant):
     ):
         config = variant("det.py", **{"drop_path_rate=0.1": f"init_cfg={init}"})
         assert "nowhere.pth" in refused("train", config)
+
+
+def test_weights_without_a_network(refused, variant, monkeypatch):
+    def download(url, path):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    url = "https://nowhere.org/weights.pth"
+    line = refused("train", "det.py", "--cfg-options", f"load_from={url}")
+    assert f"{url} cannot be downloaded" in line and "put it at" in line
+    init = "dict(type='Pretrained', checkpoint='torchvision://resnet18')"
+    changed = {"neck=dict(": f"neck=dict(init_cfg={init}, "}
+    line = refused("train", variant("det.py", **changed))
+    assert "https://download.pytorch.org/models/resnet18" in line
+    assert "cannot be downloaded" in line
 
 
 class Surprise:

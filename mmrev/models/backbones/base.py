@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 
 from mmrev.checkpoints import load_backbone
 from mmrev.models.layers import LayerNorm2d
 from mmrev.reversible import recompute
+
+# A config names the kind by a string or by the class.
+_PRETRAINED = ("Pretrained", PretrainedInit)
 
 
 class Backbone(BaseModule):
@@ -21,7 +24,8 @@ class Backbone(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the stem, n the stem and the
             first n of `num_stages`.
         num_stages: how many stages can be frozen.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes any layout that
+        init_cfg: of mmengine, a dict or a list of them;
+            ``dict(type='Pretrained', checkpoint=...)`` takes any layout that
             `mmrev.checkpoints.convert_state_dict` knows, and loads it strictly.
 
     Raises:
@@ -39,7 +43,7 @@ class Backbone(BaseModule):
         out_norm: str | None,
         frozen_stages: int,
         num_stages: int,
-        init_cfg: dict | None,
+        init_cfg: dict | list[dict] | None,
     ):
         super().__init__(init_cfg)
         name = type(self).__name__
@@ -80,14 +84,20 @@ class Backbone(BaseModule):
     def init_weights(self) -> None:
         """Initialise, or load the checkpoint of `init_cfg` strictly.
 
+        What `init_cfg` has of other kinds follows the family's own initialisation.
+
         Raises:
             ValueError: if the checkpoint lacks keys of this model or has others.
             FileNotFoundError: if there is no such file.
         """
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_backbone(self, self.init_cfg["checkpoint"])
-        else:
+        stated = self.init_cfg or []
+        stated = stated if isinstance(stated, Sequence) else [stated]
+        pretrained = [cfg for cfg in stated if cfg["type"] in _PRETRAINED]
+        if not pretrained:
             self._init_weights()
+            initialize(self, list(stated))
+        for cfg in pretrained:
+            load_backbone(self, cfg["checkpoint"])
         self._is_init = True
 
     def _init_weights(self) -> None:

@@ -11,8 +11,10 @@ import test_revcol
 import test_swin_transformer_v2
 import test_vanillanet
 import torch
+from mmengine.model import PretrainedInit
 from torch import nn
 
+from mmrev.checkpoints import save_state_dict
 from mmrev.models.backbones.base import Backbone
 from mmrev.registry import MODELS
 
@@ -233,6 +235,25 @@ def test_built_by_its_name_and_modes_return_self(family):
     assert type(model) is type(family.build())
     assert model.eval() is model
     assert model.train() is model
+
+
+@EVERY
+def test_init_cfg_is_one_or_a_list(family, tmp_path):
+    source, path = family.build(), tmp_path / "weights.pth"
+    save_state_dict(source.state_dict(), path)
+    file = {"type": "Pretrained", "checkpoint": str(path)}
+    half = {"type": "Constant", "layer": "Conv2d", "val": 0.5}
+    for init_cfg in (file, [file], [file, half], {**file, "type": PretrainedInit}):
+        model = family.build(init_cfg=init_cfg)
+        model.init_weights()
+        weights = model.state_dict()
+        for name, weight in source.state_dict().items():
+            assert torch.equal(weights[name], weight), name
+    for init_cfg in (half, [half]):
+        model = family.build(init_cfg=init_cfg)
+        model.init_weights()
+        convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+        assert convs and all((conv.weight == 0.5).all() for conv in convs)
 
 
 @EVERY
