@@ -102,7 +102,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Shape = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
-def _is_empty(values: list) -> bool:
+def _is_empty(values: list | tuple) -> bool:
     return not values
 
 
@@ -184,8 +184,9 @@ class DatasetInfo(_Data, PublishedDataset):
     images_expected: Count
     images_evaluated: Count
     images_unreadable: Count
-    parts: Annotated[list[DataPart], Field(max_length=MAX_PARTS)] = Field(
-        default=[], exclude_if=_is_empty
+    # A tuple: what was tested on is looked up by all of this.
+    parts: Annotated[tuple[DataPart, ...], Field(max_length=MAX_PARTS)] = Field(
+        default=(), exclude_if=_is_empty
     )
 
     @model_validator(mode="after")
