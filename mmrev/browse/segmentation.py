@@ -18,6 +18,7 @@ from mmrev.browse.page import (
     prediction,
 )
 from mmrev.errors import UserError
+from mmrev.evaluation.coverage import image_key
 
 __all__ = ["SegmentationPage", "class_ious", "confusion_matrix"]
 
@@ -91,7 +92,7 @@ class SegmentationPage:
                 "x".join(map(str, one.shape[1::-1])) for one in (loaded["img"], truth)
             ]
             raise UserError(
-                f"{loaded['img_path']}: expected labels as large as the image, "
+                f"{image_key(loaded)}: expected labels as large as the image, "
                 f"{sizes[0]}, got {sizes[1]}; mend the data set."
             )
         if sample is not None:

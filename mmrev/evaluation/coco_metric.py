@@ -34,7 +34,7 @@ from mmrev.evaluation.coco import (
     engine_name,
     evaluate,
 )
-from mmrev.evaluation.coverage import CoveredMetric, first_of_each
+from mmrev.evaluation.coverage import CoveredMetric, first_of_each, refuse_shared_ids
 from mmrev.registry import METRICS
 
 
@@ -42,6 +42,7 @@ class _ImageResult(NamedTuple):
     """What is kept of an image: 24 bytes a detection, and the codes of its masks."""
 
     image: Hashable
+    path: str | None
     size: tuple[int, int]  # height, width
     boxes: np.ndarray  # left, top, right, bottom, (N, 4) float32
     scores: np.ndarray  # (N,) float32
@@ -176,6 +177,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
                 masks = encode_mask_results(masks.detach().cpu().numpy())
             result = _ImageResult(
                 sample["img_id"],
+                sample.get("img_path"),
                 tuple(sample["ori_shape"][:2]),
                 _array(get_box_tensor(instances["bboxes"])).reshape(-1, 4),
                 _array(instances["scores"]),
@@ -197,8 +199,10 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             The figures by name, without the metric's prefix.
 
         Raises:
-            ValueError: predictions for images or classes that the annotations lack.
+            ValueError: predictions for images or classes that the annotations lack, or
+                for two images of one id.
         """
+        refuse_shared_ids(result[:2] for result in results)
         # mmengine hands on plain tuples.
         results = [_ImageResult(*result) for result in first_of_each(results)]
         logger = MMLogger.get_current_instance()

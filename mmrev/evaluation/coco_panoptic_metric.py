@@ -16,7 +16,12 @@ from terminaltables import AsciiTable
 
 from mmrev.evaluation.categories import category_ids, cell
 from mmrev.evaluation.coco import engine_name
-from mmrev.evaluation.coverage import CoveredMetric, first_of_each, shortened
+from mmrev.evaluation.coverage import (
+    CoveredMetric,
+    first_of_each,
+    refuse_shared_ids,
+    shortened,
+)
 from mmrev.evaluation.panoptic import Segment, panoptic_quality, read_truth
 from mmrev.registry import METRICS
 
@@ -31,6 +36,7 @@ class _ImageResult(NamedTuple):
     """What is kept of an image: a label and a run-length code of each segment."""
 
     image: Hashable
+    path: str | None
     labels: list[int]
     codes: list[bytes]
 
@@ -115,6 +121,7 @@ class CocoPanopticMetric(CoveredMetric):
             self.results.append(
                 _ImageResult(
                     sample["img_id"],
+                    sample.get("img_path"),
                     [int(one % INSTANCE_OFFSET) for one in found],
                     [rle.encode(mask)["counts"] for mask in masks],
                 )
@@ -130,9 +137,10 @@ class CocoPanopticMetric(CoveredMetric):
             The figures by name, without the metric's prefix.
 
         Raises:
-            ValueError: the data set has classes that the annotations lack, or a map
-                is damaged.
+            ValueError: the data set has classes that the annotations lack, two images
+                have one id, or a map is damaged.
         """
+        refuse_shared_ids(result[:2] for result in results)
         # mmengine hands on plain tuples.
         results = [_ImageResult(*result) for result in first_of_each(results)]
         seen = {result.image for result in results}

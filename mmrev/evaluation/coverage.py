@@ -70,6 +70,25 @@ def first_of_each(results: Iterable[Result]) -> list[Result]:
     return list(kept.values())
 
 
+def refuse_shared_ids(images: Iterable[tuple[Hashable, str | None]]) -> None:
+    """Refuse images that have one id, as those of joined data sets may.
+
+    Args:
+        images: id and path of each, as often as it came; None without a path.
+
+    Raises:
+        ValueError: names the two.
+    """
+    paths: dict[Hashable, str | None] = {}
+    for image, path in images:
+        if paths.setdefault(image, path) != path:
+            raise ValueError(
+                f"expected an id of its own for every image, got {image} for "
+                f"{paths[image]} and {path}; number the images of the data sets that "
+                "are tested together anew."
+            )
+
+
 class CoveredMetric(BaseMetric):
     """A metric that counts each image once and tells how many it saw.
 

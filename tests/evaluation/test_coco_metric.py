@@ -259,6 +259,16 @@ def test_an_image_twice_counts_once(tmp_path):
     assert metric.coverage.evaluated == 4
 
 
+def test_two_images_of_one_id_are_refused(tmp_path):
+    """As joined data sets have them, of which the second would not count."""
+    truth, found = random_case(8, images=4, objects=5, detections=9)
+    samples = samples_of(truth, found)
+    samples += [{**samples[0], "img_path": "b/1.jpg"}]
+    samples[0]["img_path"] = "a/1.jpg"
+    with pytest.raises(ValueError, match=r"\d+ for a/1\.jpg and b/1\.jpg; number the"):
+        measured(built(truth, tmp_path), samples)
+
+
 def test_an_evaluation_leaves_nothing_for_the_next(tmp_path):
     truth, found = random_case(8, images=4, objects=5, detections=9)
     samples = samples_of(truth, found)

@@ -140,6 +140,15 @@ def test_no_predictions_at_all(tmp_path):
     assert metric.coverage.evaluated == 0
 
 
+def test_two_images_of_one_id_are_refused(tmp_path):
+    truth, true, predicted = random_case(CASE)
+    one, *_ = samples_of(predicted)
+    metric = built(truth, true, tmp_path)
+    samples = [one | {"img_path": path} for path in ("a/1.jpg", "b/1.jpg")]
+    with pytest.raises(ValueError, match=r"for a/1\.jpg and b/1\.jpg; number the"):
+        measured(metric, samples)
+
+
 def test_an_image_twice_counts_once_and_nothing_stays_for_the_next(tmp_path):
     truth, true, predicted = random_case(CASE)
     samples = samples_of(predicted)
@@ -232,6 +241,6 @@ def test_few_bytes_are_kept_of_an_image(tmp_path):
     metric = built(truth, true, tmp_path)
     for sample in samples_of(predicted):
         metric.process({}, [sample])
-    kept = [len(code) for _, _, codes in metric.results for code in codes]
+    kept = [len(code) for one in metric.results for code in one.codes]
     pixels = sum(ids.size for ids in predicted.values())
     assert sum(kept) < pixels // 2

@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
 
 DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
 
@@ -102,3 +104,15 @@ def test_mistakes_are_one_line(run, tmp_path, argv, message):
     (line,) = result.err.splitlines()
     assert result.status == 1 and line.startswith("error: ") and message in line
     assert not out.exists()
+
+
+def test_classes_are_named_by_the_file_whatever_order_the_config_has(run, tmp_path):
+    config = Config.fromfile("det.py")
+    out = tmp_path / "page.html"
+    assert run("browse", "det.py", "--out", out).status == 0
+    page = out.read_text()
+    classes = CocoDataset.METAINFO["classes"][::-1]
+    config.test_dataloader.dataset.metainfo = {"classes": classes}
+    config.dump(tmp_path / "det.py")
+    assert run("browse", tmp_path / "det.py", "--out", out).status == 0
+    assert out.read_text() == page

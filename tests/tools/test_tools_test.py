@@ -171,6 +171,11 @@ def test_an_unreadable_image_is_left_out_and_counted(
 ):
     shutil.copytree(project / "data", tmp_path / "data")
     (tmp_path / "data" / broken).write_bytes(b"not an image")
+    first = sorted((tmp_path / "data" / broken).parent.iterdir())[0]
+    if first.suffix == ".jpg":  # annotations know nothing of what EXIF asks for
+        image = Image.open(first)
+        image.getexif()[0x0112] = 6
+        image.save(first, exif=image.getexif())
     root = Path(load_config(config).test_dataloader.dataset.data_root)
     options = [
         f"test_dataloader.dataset.data_root={tmp_path / root}/",
@@ -184,7 +189,11 @@ def test_an_unreadable_image_is_left_out_and_counted(
     assert f"left out, as it cannot be read: {tmp_path / 'data' / broken}" in result.out
     assert "only 3 of 4 images were tested" in result.out
     (path,) = (tmp_path / "records").glob("*.json")
-    dataset = json.loads(path.read_text())["dataset"]
+    record = json.loads(path.read_text())
+    dataset, remarks = record["dataset"], record["remarks"]
+    assert remarks[-1].startswith(f"{evaluator}: ")
+    turned = [one for one in remarks if f"{first} is 64x96, turned, not 96x64" in one]
+    assert len(turned) == len(remarks) - 1 == int(evaluator == "CocoMetric")
     counts = [dataset[f"images_{n}"] for n in ("expected", "evaluated", "unreadable")]
     assert counts == [4, 3, 1]
     assert len(dict(read_predictions(tmp_path / "p.npz"))) == 3
