@@ -2,11 +2,13 @@
 
 Importing it loads neither torch nor any toolbox, and warns once if mmengine, mmcv or
 the toolboxes are missing or too old. `mmrev.reversible` needs nothing but torch.
+It sets how long OpenMP's threads spin: every tool, study and test passes here first.
 """
 
 import warnings
 
 from mmrev.compatibility import missing_or_too_old
+from mmrev.threads import wait_briefly
 
 __version__ = "0.1.0"
 
@@ -22,6 +24,7 @@ def _name_config_packages() -> None:
     MODULE2PACKAGE.update(mmseg="mmseg", mmrev="mmrev")
 
 
+wait_briefly()
 _name_config_packages()
 if _complaint := missing_or_too_old():
     warnings.warn(_complaint, stacklevel=2)

@@ -1,5 +1,7 @@
 """Its place makes ``tests/`` importable, for helpers such as ``goldens``."""
 
+import mmrev  # noqa: F401  # isort: skip  before torch, for which it sets a variable
+
 from collections.abc import Iterator
 
 import pytest
