@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -127,8 +127,11 @@ def _axis(
         hide: whether padding is hidden.
         device: of the result.
     """
-    padded = length + -length % window
-    patterns = [
+    number = -(-length // window)
+    padded = number * window
+    plain = Pattern((False,) * window, (False,) * window)
+    # Padding and shift are less than a window each.
+    last = [
         Pattern(
             tuple(p >= padded - shift for p in range(start, start + window)),
             tuple(
@@ -136,11 +139,10 @@ def _axis(
                 for p in range(start, start + window)
             ),
         )
-        for start in range(0, padded, window)
+        for start in range(max(number - 2, 0) * window, padded, window)
     ]
     sources = (torch.arange(padded, device=device) + shift) % padded
-    runs = tuple((pattern, len(list(run))) for pattern, run in groupby(patterns))
-    return Axis(sources.view(-1, window), runs)
+    return Axis(sources.view(-1, window), _runs([plain] * (number - 2) + last))
 
 
 @kept(maxsize=64)
@@ -164,8 +166,19 @@ def _filled(flags: tuple[bool, ...], device: torch.device) -> Tensor:
 
     A copy from the host would make a GPU wait, and cannot be part of a CUDA graph.
     """
-    runs = [(int(flag), len(list(run))) for flag, run in groupby(flags)]
-    return torch.cat([torch.full((n,), flag, device=device) for flag, n in runs])
+    runs = [torch.full((n,), int(flag), device=device) for flag, n in _runs(flags)]
+    return torch.cat(runs)
+
+
+def _runs(values: Sequence) -> tuple[tuple, ...]:
+    """Each value, and how often it follows itself; torch.compile knows no groupby."""
+    runs = []
+    for value in values:
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    return tuple(runs)
 
 
 @kept(maxsize=32)
@@ -194,7 +207,7 @@ def _plan(
         # (columns, rows of the band, batch, h, w)
         order.append((width * band[:, None, :, None] + across).flatten())
         for column, number in columns.runs:
-            stop += batch * count * number
+            stop = stop + batch * count * number  # in jit.trace a tensor, kept below
             groups.append((stop, _mask(row, column, device)))
     order = torch.cat(order)
     inverse = torch.empty_like(order)
@@ -437,9 +450,17 @@ class ShiftedWindows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to (N, H, W, C)."""
-        batch, _, _, channels = x.shape
+        batch, *sides, channels = x.shape
+        # In torch.compile, which calls itself an export, too, they become fixed.
+        exporting = torch.compiler.is_exporting()
+        exporting = exporting and not torch.compiler.is_dynamo_compiling()
+        if exporting and any(isinstance(side, torch.SymInt) for side in sides):
+            raise ValueError(
+                "SwinTransformerV2: expected images of one size to export, got dynamic "
+                "sides, from which windows cannot follow. Leave only the batch dynamic."
+            )
         # In torch.jit.trace sides are tensors; the windows follow from their values.
-        height, width = map(int, x.shape[1:3])
+        height, width = map(int, sides)
         window, shift = zip(*map(self._window_and_shift, (height, width)), strict=True)
         hide = self.padded_keys == "masked"
         plan = _plan(batch, (height, width), window, shift, hide, x.device)

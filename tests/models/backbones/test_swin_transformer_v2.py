@@ -173,6 +173,42 @@ def test_odd_sizes_against_brute_force(padded_keys, shifted, size, windows_at_on
         assert_close(module(x), actual)
 
 
+@pytest.fixture
+def padded_windows():
+    torch.manual_seed(0)
+    module = ShiftedWindows(
+        WindowAttention(8, 2, 3), 4, True, "masked", "pad", None, "store"
+    )
+    return awake(module)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiles_as_one_graph_with_equal_gradients(padded_windows, autocast):
+    x = torch.randn(2, 7, 9, 8, requires_grad=True)
+    weights = [x, *padded_windows.parameters()]
+
+    def gradients(function):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return torch.autograd.grad(function(x).float().square().sum(), weights)
+
+    expected = gradients(padded_windows)
+    compiled = torch.compile(padded_windows, backend="eager", fullgraph=True)
+    for own, other in zip(gradients(compiled), expected, strict=True):
+        assert_close(own, other, torch.bfloat16 if autocast else None)
+
+
+def test_exports_for_any_batch_of_one_size(padded_windows):
+    example = (torch.randn(2, 7, 9, 8),)
+    batch, height = torch.export.Dim("batch"), torch.export.Dim("height")
+    module = torch.export.export(
+        padded_windows, example, dynamic_shapes=({0: batch},)
+    ).module()
+    x = torch.randn(3, 7, 9, 8)
+    assert_close(module(x), padded_windows(x))
+    with pytest.raises(ValueError, match="one size to export, got dynamic sides"):
+        torch.export.export(padded_windows, example, dynamic_shapes=({1: height},))
+
+
 def test_masked_padding_is_not_seen():
     module = ShiftedWindows(
         WindowAttention(8, 2, 4), 4, True, "masked", "pad", None, "store"
