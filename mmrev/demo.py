@@ -25,6 +25,7 @@ from rich.table import Table
 from mmrev.atomic import write_bytes
 from mmrev.console import show
 from mmrev.errors import UserError, nearest
+from mmrev.hashes import add_files
 from mmrev.leaderboard.record import Record
 from mmrev.leaderboard.store import load_records
 
@@ -256,9 +257,7 @@ def settings_sha256(root: Path, backbone: str) -> str:
     digest = hashlib.sha256()
     names = _with_needs(backbone)
     globs = [glob.format(backbone=name) for glob in SOURCES for name in names]
-    for path in sorted({path for glob in globs for path in root.glob(glob)}):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    add_files(digest, root, sorted({p for glob in globs for p in root.glob(glob)}))
     return digest.hexdigest()
 
 

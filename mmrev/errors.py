@@ -18,11 +18,18 @@ from types import FrameType
 
 from mmengine.registry.build_functions import build_from_cfg
 
-__all__ = ["UserError", "nearest", "one_line_errors"]
+__all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
 
 
 class UserError(Exception):
     """A mistake of the user; the message says what was found and what to do."""
+
+
+def shortened(values: Iterable[object], most: int = 5) -> str:
+    """List the first of many values."""
+    values = list(values)
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from rich.progress import track
 from torch import nn
@@ -19,16 +19,13 @@ from mmrev.atomic import write_bytes
 from mmrev.browse.detection import DetectionPage
 from mmrev.browse.page import render
 from mmrev.browse.segmentation import SegmentationPage
-from mmrev.checkpoints.runs import (
-    load_strictly,
-    read_checkpoint,
-    use_safe_loading,
-)
+from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.class_order import order_classes
 from mmrev.console import quiet, say
 from mmrev.errors import UserError
 from mmrev.models.stitching import find_stitched
-from mmrev.runs.config import check_data, load_config
+from mmrev.runs.config import check_data
+from mmrev.runs.model import load_model, model_config
 from mmrev.runs.refusals import named_refusals
 from mmrev.wrappers import plain_settings
 
@@ -58,16 +55,15 @@ def browse(args: Namespace) -> Path:
         )
     quiet()
     use_safe_loading()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = model_config(args.config, args.cfg_options)
     loader = f"{args.split}_dataloader"
     if cfg.get(loader) is None:
         raise UserError(f"config {args.config}: no {loader}; nothing to look at.")
     check_data(cfg, args.split)
-    init_default_scope(cfg.default_scope)
     settings = plain_settings(cfg[loader].dataset, f"{loader}.dataset")
     with named_refusals(cfg):
-        sets = [DATASETS.build(order_classes(one)) for _, one in settings]
-    places = [(one, index) for one in sets for index in range(len(one))]
+        sets = [DATASETS.build(order_classes(dataset)) for _, dataset in settings]
+    places = [(dataset, index) for dataset in sets for index in range(len(dataset))]
     page = _page_of(args, *places[0])
     model = _load_model(cfg, args) if args.checkpoint else None
     count = min(args.images, len(places))
@@ -121,12 +117,7 @@ def _page_of(
 
 
 def _load_model(cfg: Config, args: Namespace) -> nn.Module:
-    checkpoint = read_checkpoint(args.checkpoint)
-    if cfg.get("data_preprocessor"):
-        cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    with named_refusals(cfg):
-        model = MODELS.build(cfg.model)
-    load_strictly(model, checkpoint, args.checkpoint, args.config)
+    model, _ = load_model(cfg, args.checkpoint)
     # Of the stitches that a test takes, the first; by default the largest anchor.
     if stitches := (cfg.get("test_cfg") or {}).get("stitches"):
         try:

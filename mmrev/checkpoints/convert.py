@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmrev.checkpoints import nfnet, reducenet, revcol, snnet, swin_v2, vanillanet
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
+from mmrev.errors import shortened
 from mmrev.registry import MODELS
 
 LAYOUTS: dict[str, Layout] = {
@@ -89,7 +90,7 @@ class Conversion:
             ValueError: naming the keys.
         """
         problems = [
-            f"{len(keys)} {kind} ({_some(keys)})"
+            f"{len(keys)} {kind} ({shortened(keys)})"
             for kind, keys in (
                 ("missing", self.missing),
                 ("unexpected", self.unexpected),
@@ -178,8 +179,9 @@ def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         checkpoint = inner[0]
     if others := [k for k, v in checkpoint.items() if not isinstance(v, Tensor)]:
         raise ValueError(
-            f"Checkpoint: expected tensors by name, or these under {_some(WRAPPERS)}, "
-            f"got other values for {_some(others)}. Give the weights alone."
+            "Checkpoint: expected tensors by name, or these under "
+            f"{shortened(WRAPPERS)}, got other values for {shortened(others)}. Give "
+            "the weights alone."
         )
     while checkpoint and all(key.startswith("module.") for key in checkpoint):
         checkpoint = {k.removeprefix("module."): v for k, v in checkpoint.items()}
@@ -273,7 +275,7 @@ def _select(name: str, keys: Iterable[str]) -> Layout:
     if name != "auto":
         if name not in LAYOUTS:
             raise ValueError(
-                f"Checkpoint: layout must be 'auto' or one of {_some(LAYOUTS)}, "
+                f"Checkpoint: layout must be 'auto' or one of {shortened(LAYOUTS)}, "
                 f"got {name!r}."
             )
         return LAYOUTS[name]
@@ -283,18 +285,12 @@ def _select(name: str, keys: Iterable[str]) -> Layout:
     if found:
         raise ValueError(
             "Checkpoint: the layout is ambiguous, its keys match "
-            f"{_some(layout.name for layout in found)}. Choose one with layout=."
+            f"{shortened(layout.name for layout in found)}. Choose one with layout=."
         )
     raise ValueError(
-        f"Checkpoint: expected keys of one of the layouts {_some(LAYOUTS)}, got "
-        f"{_some(keys)}. If it is one of these, choose it with layout=."
+        f"Checkpoint: expected keys of one of the layouts {shortened(LAYOUTS)}, got "
+        f"{shortened(keys)}. If it is one of these, choose it with layout=."
     )
-
-
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more
 
 
 def coverage_table(result: Conversion) -> Table:
@@ -313,5 +309,5 @@ def coverage_table(result: Conversion) -> Table:
         ("unexpected", result.unexpected),
         ("of another shape", result.mismatched),
     ):
-        table.add_row(kind, str(len(keys)), _some(keys))
+        table.add_row(kind, str(len(keys)), shortened(keys))
     return table

@@ -17,7 +17,6 @@ from mmrev.errors import UserError
 __all__ = [
     "find_resumable",
     "load_strictly",
-    "new_model_files",
     "read_checkpoint",
     "read_resumable",
     "use_safe_loading",
@@ -107,22 +106,6 @@ def find_resumable(work_dir: str | Path) -> tuple[Path | None, dict, list[str]]:
     return None, {}, skipped
 
 
-def new_model_files(out: str | Path) -> tuple[Path, Path]:
-    """Where a derived model goes: its checkpoint, and its config beside it.
-
-    Raises:
-        UserError: The name is no checkpoint's, or a file is there already.
-    """
-    out = Path(out)
-    if out.suffix != ".pth":
-        raise UserError(f"OUT must end in .pth, got {out}.")
-    files = out, out.with_suffix(".py")
-    for path in files:
-        if path.exists():
-            raise UserError(f"{path} exists already; remove it or name another.")
-    return files
-
-
 def load_strictly(
     model: nn.Module, checkpoint: dict, path: str | Path, config: str | Path
 ) -> None:
@@ -132,7 +115,7 @@ def load_strictly(
         model: Receives the weights.
         checkpoint: As read.
         path: Where it was read from, for the message.
-        config: The model's, likewise.
+        config: The model's, for the message.
 
     Raises:
         UserError: Names the first keys that are missing, unexpected, of another shape,

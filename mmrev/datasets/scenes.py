@@ -31,6 +31,7 @@ from mmrev.datasets.sources import (
     load_digits,
     load_photographs,
 )
+from mmrev.hashes import add_files, files_below
 
 # Part of the settings: raised when compose.py draws the same settings differently.
 _VERSION = 1
@@ -99,7 +100,8 @@ def ensure_scenes(root: str | Path, settings: SceneSettings) -> str:
     with FileLock(root.with_name(f".{root.name}.lock")):
         manifest = _read_manifest(root)
         if manifest and manifest["settings"] == _describe(settings):
-            if _count_files(root) == manifest["num_files"]:
+            # The manifest is one more.
+            if len(files_below(root)) - 1 == manifest["num_files"]:
                 return manifest["fingerprint"]
         elif root.is_dir() and not manifest and any(root.iterdir()):
             raise ValueError(
@@ -145,11 +147,8 @@ def _compose(root: Path, settings: SceneSettings) -> str:
                 )
         path = root / "annotations" / f"instances_{split}.json"
         path.write_text(json.dumps(coco))
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    files, digest = files_below(root), hashlib.sha256()
+    add_files(digest, root, files)
     manifest = {
         "settings": _describe(settings),
         "num_files": len(files),
@@ -228,7 +227,3 @@ def _read_manifest(root: Path) -> dict | None:
         return json.loads((root / _MANIFEST).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-
-
-def _count_files(root: Path) -> int:
-    return sum(path.is_file() for path in root.rglob("*")) - 1

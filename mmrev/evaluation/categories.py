@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 
-from mmrev.evaluation.coverage import shortened
+from mmrev.errors import shortened
 
 __all__ = ["category_ids", "cell", "numbered", "refuse_repeated"]
 

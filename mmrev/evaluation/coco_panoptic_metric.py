@@ -14,14 +14,10 @@ from mmengine.logging import MMLogger
 from pycocotools import mask as rle
 from terminaltables import AsciiTable
 
+from mmrev.errors import shortened
 from mmrev.evaluation.categories import category_ids, cell
 from mmrev.evaluation.coco import engine_name
-from mmrev.evaluation.coverage import (
-    CoveredMetric,
-    first_of_each,
-    refuse_shared_ids,
-    shortened,
-)
+from mmrev.evaluation.coverage import CoveredMetric, first_of_each, refuse_shared_ids
 from mmrev.evaluation.panoptic import Segment, panoptic_quality, read_truth
 from mmrev.registry import METRICS
 

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmrev.errors import shortened
+
 Result = TypeVar("Result", bound=Sequence)
 
 
@@ -147,10 +149,3 @@ class CoveredMetric(BaseMetric):
                 f"{type(self).__name__}: only {evaluated} of {expected} images have "
                 f"predictions{named}"
             )
-
-
-def shortened(values: Iterable[object], most: int = 5) -> str:
-    """List the first of many values."""
-    values = list(values)
-    more = f" and {len(values) - most} more" if len(values) > most else ""
-    return ", ".join(map(str, values[:most])) + more

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrev.hashes import add_files, file_sha256, files_below
 from mmrev.paths import below, is_below
 from mmrev.wrappers import change_settings
 
@@ -15,7 +15,6 @@ __all__ = [
     "annotations_of",
     "config_sha256",
     "dataset_sha256",
-    "file_sha256",
     "joined_sha256",
     "plain_sha256",
     "portable",
@@ -36,15 +35,6 @@ _NOT_WHAT_IS_RUN = {
     "data_root",
     "expected_results",
 }
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
@@ -148,15 +138,5 @@ def dataset_sha256(
     if annotation_file is not None:
         digest.update(file_sha256(annotation_file).encode())
     for folder in folders:
-        for path in sorted(_files(folder)):
-            with open(path, "rb") as file:
-                start = file.read(64 * 1024)
-                size = os.fstat(file.fileno()).st_size
-            name = path.relative_to(folder).as_posix()
-            digest.update(f"{name}\0{size}\0".encode())
-            digest.update(hashlib.sha256(start).digest())
+        add_files(digest, folder, files_below(folder), 64 * 1024)
     return digest.hexdigest()
-
-
-def _files(folder: str | Path) -> list[Path]:
-    return [path for path in Path(folder).rglob("*") if path.is_file()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmrev.evaluation.coverage import shortened
+from mmrev.errors import shortened
 from mmrev.leaderboard.record import MAX_POINTS, Curve, TrainingInfo
 from mmrev.wrappers import plain_settings
 

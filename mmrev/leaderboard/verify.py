@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mmrev.hashes import file_sha256
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
-    file_sha256,
     joined_sha256,
     plain_sha256,
 )
@@ -154,7 +154,7 @@ def _check_part(
         if found == part.fingerprint:
             return Check(name, "sound"), dataset
         annotations, folders = annotations_of(dataset)
-        place = ", ".join(str(one) for one in (annotations, *folders) if one)
+        place = ", ".join(str(place) for place in (annotations, *folders) if place)
         wrong = Check(name, "altered", f"{place} hashes to another")
     if wrong:
         return wrong, None

@@ -27,7 +27,7 @@ def count_flops(function: Callable, *args, **kwargs) -> int:
     Args:
         function: what to call, for example a model.
         *args: its arguments.
-        **kwargs: likewise.
+        **kwargs: its keyword arguments.
 
     Returns:
         Multiply-adds.

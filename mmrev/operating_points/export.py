@@ -4,18 +4,14 @@ from argparse import Namespace
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch import nn
 
-from mmrev.atomic import replacing, write_bytes
-from mmrev.checkpoints.runs import load_strictly, new_model_files, read_checkpoint
 from mmrev.console import quiet
 from mmrev.errors import UserError
 from mmrev.models.stitching import StitchedBackbone, find_stitched
-from mmrev.models.supervision import SupervisedModel
-from mmrev.runs.config import load_config
+from mmrev.runs.model import load_model, model_config, new_model_files, write_model
 from mmrev.runs.nodes import components
-from mmrev.runs.refusals import named_refusals
 
 __all__ = ["export_stitch", "load_stitched"]
 
@@ -36,9 +32,8 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
             then nothing is written.
     """
     quiet()
-    out, out_config = new_model_files(args.out)
-    cfg = load_config(args.config)
-    model = load_stitched(cfg, args)
+    files = new_model_files(args.out)
+    cfg, model, meta = load_stitched(args)
     whole = find_stitched(model)
     try:
         whole.set_stitch(args.stitch)
@@ -57,36 +52,28 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
             f"stitch {args.stitch}: without the other weights its output is another; "
             "nothing was written. This is an error of mmrev: please report it."
         )
-    with replacing(out) as part:
-        # The seed of the training stays known to the record of a test.
-        meta = read_checkpoint(args.checkpoint).get("meta", {})
-        torch.save({"state_dict": weights, "meta": meta}, part)
-    write_bytes(out_config, cfg.pretty_text.encode())
+    # The seed of the training stays known to the record of a test.
+    write_model(files, weights, meta, cfg)
     backbones = (whole, find_stitched(small))
     return tuple(sum(p.numel() for p in net.parameters()) for net in backbones)
 
 
-def load_stitched(cfg: Config, args: Namespace) -> nn.Module:
+def load_stitched(args: Namespace) -> tuple[Config, nn.Module, dict]:
     """The model of a config with a stitched backbone, with the checkpoint if given.
 
     Args:
-        cfg: read by `load_config`.
         args: ``config``, its path, and ``checkpoint`` or None.
+
+    Returns:
+        Config, model, and what the checkpoint tells of its training.
 
     Raises:
         UserError: if the backbone is another, or the checkpoint does not fit.
     """
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    if len(list(components(cfg.get("model") or {}, StitchedBackbone))) != 1:
+    cfg = model_config(args.config)
+    if len(list(components(cfg.model, StitchedBackbone))) != 1:
         raise UserError(
             f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "
-            f"got {(cfg.get('model') or {}).get('type')} without."
+            f"got {cfg.model.get('type')} without."
         )
-    for wrapper in list(components(cfg.model, SupervisedModel)):
-        cfg.model = wrapper.model
-    with named_refusals(cfg):
-        model = MODELS.build(cfg.model)
-    if args.checkpoint:
-        checkpoint = read_checkpoint(args.checkpoint)
-        load_strictly(model, checkpoint, args.checkpoint, args.config)
-    return model
+    return cfg, *load_model(cfg, args.checkpoint)

@@ -7,20 +7,16 @@ from functools import partial
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmrev.atomic import replacing, write_bytes
-from mmrev.checkpoints.runs import load_strictly, new_model_files, read_checkpoint
 from mmrev.console import quiet
 from mmrev.errors import UserError
 from mmrev.measure.flops import count_flops
 from mmrev.measure.speed import paired_times
 from mmrev.models.layers import Deployable
-from mmrev.runs.config import load_config
+from mmrev.runs.model import load_model, model_config, new_model_files, write_model
 from mmrev.runs.nodes import components
-from mmrev.runs.refusals import named_refusals
 
 __all__ = ["Deployment", "deploy"]
 
@@ -83,15 +79,11 @@ def deploy(args: Namespace) -> Deployment:
             then nothing is written.
     """
     quiet()
-    out, out_config = new_model_files(args.out)
-    cfg = load_config(args.config)
-    checkpoint = read_checkpoint(args.checkpoint)
+    files = new_model_files(args.out)
+    cfg = model_config(args.config)
     settings = _settings_of_backbone(cfg)
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    with named_refusals(cfg):
-        model = MODELS.build(cfg.model).eval()
-    load_strictly(model, checkpoint, args.checkpoint, args.config)
-    backbone = next(m for m in model.modules() if isinstance(m, Deployable))
+    model, meta = load_model(cfg, args.checkpoint)
+    backbone = next(m for m in model.eval().modules() if isinstance(m, Deployable))
     trained = copy.deepcopy(backbone)
     try:
         backbone.switch_to_deploy()
@@ -105,17 +97,13 @@ def deploy(args: Namespace) -> Deployment:
             "written. Its weights or statistics may be very uneven."
         )
     settings.update(deploy=True, init_cfg=None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as part:
-        weights = {"state_dict": model.state_dict(), "meta": checkpoint.get("meta", {})}
-        torch.save(weights, part)
-    write_bytes(out_config, cfg.pretty_text.encode())
+    write_model(files, model.state_dict(), meta, cfg)
     return result
 
 
 def _settings_of_backbone(cfg: Config) -> ConfigDict:
     """The part of the config that is to say ``deploy=True``."""
-    found = list(components(cfg.get("model") or {}, Deployable))
+    found = list(components(cfg.model, Deployable))
     if len(found) != 1:
         raise UserError(
             f"config {cfg.filename}: expected one backbone that can be deployed "

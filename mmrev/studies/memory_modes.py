@@ -1,7 +1,7 @@
 """What the memory modes of RevCol cost and how exact they are."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from mmrev.console import show
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
+from mmrev.measure.training_step import training_step
 from mmrev.models.backbones.revcol import ARCHITECTURES, RevCol
 from mmrev.reversible import run_columns
 from mmrev.reversible.column import run_level
@@ -56,16 +57,6 @@ def _model(arch: str | dict, mode: str, anchor_every: int | str) -> RevCol:
     return model
 
 
-def _step_of(model: RevCol, image: torch.Tensor) -> Callable[[], None]:
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-
-    def step() -> None:
-        sum(level.square().mean() for level in model(image)).backward()
-
-    return step
-
-
 def compare_costs(
     arch: str,
     image_size: int,
@@ -90,7 +81,8 @@ def compare_costs(
     image = torch.randn(1, 3, image_size, image_size, device=device)
     peaks, steps = {}, {}
     for mode in modes:
-        steps[mode] = _step_of(_model(arch, mode, anchor_every).to(device), image)
+        model = _model(arch, mode, anchor_every).to(device)
+        steps[mode] = training_step(model, image)
         steps[mode]()
         peaks[mode] = peak_memory(steps[mode], device)
     times = paired_times(steps, repeats, device)
@@ -121,7 +113,7 @@ def growth_per_column(
     peaks = []
     for count in counts:
         model = _model({**settings, "num_columns": count}, mode, anchor_every)
-        step = _step_of(model, image)
+        step = training_step(model, image)
         step()
         peaks.append(peak_memory(step))
     states = 4 * sum(

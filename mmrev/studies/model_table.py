@@ -57,7 +57,7 @@ class Published:
         config: of the backbone.
         image_size: height and width for the operations, pixels.
         params: millions, as printed: the digits tell the precision; None if unknown.
-        flops: billions of multiply-adds, likewise.
+        flops: billions of multiply-adds, as printed; None if unknown.
         source: where.
         classifier: builds what the figure counts beyond the backbone, from the
             channels of its last level; None if that is nothing.

@@ -1,16 +1,17 @@
 """Speed and memory of our backbones beside the implementations that people use."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.table import Table
-from torch import nn
 
 from mmrev.console import show
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
+from mmrev.measure.training_step import training_step
 from mmrev.registry import MODELS
 
 
@@ -110,27 +111,12 @@ def compare(
     for name in ("ours", "reference"):
         backbone = MODELS.build(getattr(comparison, name)).to(device)
         backbone.train(training)
-        steps[name] = _step(backbone, image, training)
+        evaluate = torch.no_grad()(partial(backbone, image))
+        steps[name] = training_step(backbone, image) if training else evaluate
         steps[name]()
     peaks = {name: peak_memory(step, device) for name, step in steps.items()}
     times = paired_times(steps, repeats, device)
     return {name: Cost(times[name], peaks[name]) for name in steps}
-
-
-def _step(
-    backbone: nn.Module, image: torch.Tensor, training: bool
-) -> Callable[[], None]:
-    if not training:
-        return torch.no_grad()(lambda: backbone(image))
-
-    def step() -> None:
-        for parameter in backbone.parameters():
-            parameter.grad.zero_()
-        sum(level.square().mean() for level in backbone(image)).backward()
-
-    for parameter in backbone.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    return step
 
 
 def print_speeds(names: Sequence[str]) -> None:

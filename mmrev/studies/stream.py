@@ -33,7 +33,6 @@ from mmrev.operating_points.controller import LatencyController
 from mmrev.operating_points.costs import StitchCost, load_costs, stitch_flops
 from mmrev.operating_points.export import load_stitched
 from mmrev.operating_points.plot import log_ticks
-from mmrev.runs.config import load_config
 
 PHASES = ("calm", "load", "calm again")
 # Names of stitches that fit beside the axis.
@@ -81,7 +80,8 @@ def stream_stitches(args: Namespace) -> Table:
         raise UserError(f"--plot must end in .png, got {args.plot}.")
     costs, controller = _controller(args)
     images = read_frames(args.frames, args.size, args.count)
-    model = load_stitched(load_config(args.config), args).eval()
+    _, model, _ = load_stitched(args)
+    model.eval()
     backbone = find_stitched(model)
     _check_table(costs, backbone, args)
     step = _timed(model, backbone, images)
@@ -260,7 +260,7 @@ class Summary(NamedTuple):
         p95_ms: their 95th percentile.
         over: share of them that exceeded the budget.
         gmacs: mean of their stitches.
-        metric: likewise; None if a stitch has none.
+        metric: mean of their stitches; None if a stitch has none.
         switches: frames whose stitch was not that of the frame before.
     """
 

@@ -18,7 +18,8 @@ from test_verify import failures, flip, rewritten, sample_of, states, unchecked
 
 from mmrev.engine.hooks.record import _dataset
 from mmrev.evaluation.predictions import FORMAT, read_predictions
-from mmrev.leaderboard.fingerprint import dataset_sha256, file_sha256, portable
+from mmrev.hashes import file_sha256
+from mmrev.leaderboard.fingerprint import dataset_sha256, portable
 from mmrev.leaderboard.store import read_record, save_record
 from mmrev.wrappers import change_settings, plain_datasets
 

@@ -18,11 +18,11 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions, read_predictions
+from mmrev.hashes import file_sha256
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
     dataset_sha256,
-    file_sha256,
     portable,
 )
 from mmrev.leaderboard.recompute import build_dataset, recompute

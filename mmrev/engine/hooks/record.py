@@ -14,13 +14,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmrev.evaluation.coverage import image_key, image_keys, shortened
+from mmrev.errors import shortened
+from mmrev.evaluation.coverage import image_key, image_keys
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions
+from mmrev.hashes import file_sha256
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import (
     annotations_of,
     config_sha256,
-    file_sha256,
     joined_sha256,
     plain_sha256,
     portable,
