@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--out", help="table to write, JSON, for pick_stitch")
     add("--records", nargs="+", metavar="FOLDER", help="with those of StitchTestLoop")
     add("--metric", metavar="KEY", help="of the records; default: AP, mIoU or top-1")
-    add("--plot", action="append", default=[], help=".png or .html; repeatable")
+    add("--plot", help="page of quality against cost to write, .html")
     show(list_stitches(parser.parse_args(argv)))
 
 

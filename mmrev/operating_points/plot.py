@@ -1,23 +1,17 @@
-"""How good stitches are against what they cost: one set of data, two pictures of it.
+"""How good stitches are against what they cost: a page, by plotly.
 
-A page, by plotly, to look at each stitch, and an image, by matplotlib, since that needs
-no browser to be made.
+Its camera saves what it shows as PNG; without a browser plotly makes no image.
 """
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from io import BytesIO
 from itertools import cycle
-from pathlib import Path
 from typing import NamedTuple
 
 import plotly.graph_objects as go
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from mmrev.atomic import write_bytes
 from mmrev.operating_points.costs import StitchCost, pareto_front
 
 # Column of StitchCost -> label and unit.
@@ -31,14 +25,18 @@ COSTS = {
 # paper swallows; shapes tell groups apart even without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SHAPES = (
-    *(("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "D")),
-    *(("cross", "P"), ("triangle-down", "v"), ("x", "X")),
+    *("circle", "square", "triangle-up", "diamond"),
+    *("cross", "triangle-down", "x"),
 )
 # Costs that differ by more are spread by a logarithmic axis.
 WIDEST_LINEAR = 5
 FRONT = "best at a cost"
 # Of the page; nothing that sends the data elsewhere.
-CONTROLS = dict(displaylogo=False, showSendToCloud=False)
+CONTROLS = dict(
+    displaylogo=False,
+    showSendToCloud=False,
+    toImageButtonOptions=dict(filename="stitches", scale=3),
+)
 
 
 class CostAxis(NamedTuple):
@@ -122,56 +120,12 @@ def log_ticks(values: Sequence[float]) -> list[float] | None:
     return [step for step in steps if low / 2 < step < 2 * high]
 
 
-def write_plot(path: str | Path, data: PlotData) -> None:
-    """Draw to a file whose ending says how: ``.png`` or ``.html``."""
-    write_bytes(path, FORMATS[Path(path).suffix](data))
-
-
-def draw_png(data: PlotData) -> bytes:
-    """An image with a panel for each cost."""
-    columns = min(2, len(data.axes))
-    rows = math.ceil(len(data.axes) / columns)
-    figure = Figure(figsize=(5.4 * columns, 4 * rows + 0.8), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels[len(data.axes) :]:
-        panel.remove()
-    for panel, axis in zip(panels, data.axes, strict=False):
-        _draw_panel(panel, axis, data)
-    handles, labels = panels[0].get_legend_handles_labels()
-    place = dict(loc="outside lower center", ncols=2 * columns, frameon=False)
-    figure.legend(handles, labels, **place)
-    file = BytesIO()
-    figure.savefig(file, dpi=150)
-    return file.getvalue()
-
-
-def _draw_panel(panel: Axes, axis: CostAxis, data: PlotData) -> None:
-    x, y = axis.values, {id: cost.metric for id, cost in data.stitches.items()}
-    front = [x[id] for id in axis.front], [y[id] for id in axis.front]
-    panel.step(*front, where="post", color="black", linewidth=1, label=FRONT)
-    for (name, ids), (colour, (_, shape)) in _styled(data.groups):
-        style = dict(s=28, edgecolor="white", linewidth=0.5, zorder=3)
-        places = [x[id] for id in ids], [y[id] for id in ids]
-        panel.scatter(*places, color=colour, marker=shape, label=name, **style)
-    for id, name in data.anchors.items():
-        style = dict(s=160, c="white", edgecolor="black", zorder=4, label=name)
-        panel.scatter(x[id], y[id], marker="o", **style)
-        style = dict(ha="center", va="center_baseline", zorder=5, weight="bold")
-        panel.text(x[id], y[id], str(id), size=9, **style)
-    if axis.ticks:
-        panel.set_xscale("log")
-        panel.set_xticks(axis.ticks, [f"{tick:g}" for tick in axis.ticks])
-        panel.minorticks_off()
-    panel.set(xlabel=axis.label, ylabel=data.metric)
-    panel.margins(0.07)
-    panel.grid(alpha=0.3)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
 def draw_html(data: PlotData) -> bytes:
     """A page that needs no network: one chart, a button for each cost."""
     styles = [dict(name=FRONT, mode="lines", line=dict(shape="hv", color="black"))]
-    for (name, _), (colour, (shape, _)) in _styled(data.groups):
+    for name, colour, shape in zip(
+        data.groups, cycle(COLOURS), cycle(SHAPES), strict=False
+    ):
         marker = dict(color=colour, symbol=shape, size=9)
         styles.append(dict(name=name, mode="markers", marker=marker))
     for id, name in data.anchors.items():
@@ -199,12 +153,6 @@ def draw_html(data: PlotData) -> bytes:
     )
     page = figure.to_html(include_plotlyjs=True, include_mathjax=False, config=CONTROLS)
     return page.encode()
-
-
-def _styled(groups: dict[str, list[int]]) -> Iterable[tuple]:
-    """Each group with a colour and a shape: name and ids, colour and both shapes."""
-    styles = zip(cycle(COLOURS), cycle(SHAPES), strict=False)
-    return zip(groups.items(), styles, strict=False)
 
 
 def _places(axis: CostAxis, data: PlotData) -> dict[str, list[list]]:
@@ -239,7 +187,3 @@ def _describe(data: PlotData, id: int) -> str:
     if cost.memory_mb is not None:
         lines.append(f"{cost.memory_mb:.1f} MiB")
     return "<br>".join(lines)
-
-
-# By the ending of the file.
-FORMATS = {".png": draw_png, ".html": draw_html}

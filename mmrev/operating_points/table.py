@@ -6,16 +6,16 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mmrev.atomic import write_bytes
 from mmrev.console import quiet
 from mmrev.errors import UserError
+from mmrev.hashes import file_sha256
 from mmrev.leaderboard import MeasuredRecord, load_records
-from mmrev.leaderboard.fingerprint import file_sha256
 from mmrev.models.stitching import StitchedBackbone, find_stitched
 from mmrev.operating_points.costs import costs_table, save_costs, stitch_costs
 from mmrev.operating_points.export import load_stitched
-from mmrev.operating_points.plot import FORMATS, plot_data, write_plot
+from mmrev.operating_points.plot import draw_html, plot_data
 from mmrev.operating_points.ratings import Ratings, rate_stitches
-from mmrev.runs.config import load_config
 from mmrev.runs.nodes import components
 
 __all__ = ["list_stitches"]
@@ -27,28 +27,28 @@ def list_stitches(args: Namespace) -> Table:
     Args:
         args: ``config``, ``checkpoint`` or None, ``size`` of the image, ``repeats`` of
             the timing, ``device``; ``records``, folders or files with the records of a
-            test, or None; ``metric``, a key of theirs, or None; ``plot``, the files to
-            draw; and ``out``, a file for the table, or None.
+            test, or None; ``metric``, a key of theirs, or None; ``plot``, the page to
+            write, or None; and ``out``, a file for the table, or None.
 
     Returns:
         The table, to be printed by rich: one row a stitch.
 
     Raises:
-        UserError: names the path or key at fault; also if a plot is of another kind
-            than those that can be drawn.
+        UserError: names the path or key at fault; also if a plot is to be no page.
     """
-    for path in args.plot:
-        if Path(path).suffix not in FORMATS:
-            raise UserError(f"--plot must end in {' or '.join(FORMATS)}, got {path}.")
+    if args.plot and Path(args.plot).suffix != ".html":
+        raise UserError(
+            f"--plot must end in .html, got {args.plot}; the page's camera saves a PNG."
+        )
     if not args.records and (args.plot or args.metric):
-        needing = f"--plot {args.plot[0]}" if args.plot else f"--metric {args.metric}"
+        needing = f"--plot {args.plot}" if args.plot else f"--metric {args.metric}"
         raise UserError(
             f"{needing} needs the metrics of the stitches. Test with test_cfg = "
             "dict(type='mmrev.StitchTestLoop'), then give its folder with --records."
         )
     quiet()
-    cfg = load_config(args.config)
-    backbone = find_stitched(load_stitched(cfg, args))
+    cfg, model, _ = load_stitched(args)
+    backbone = find_stitched(model)
     ratings = _ratings(args, backbone.stitch_ids) if args.records else None
     costs = stitch_costs(backbone, args.size, args.repeats, args.device)
     if ratings:
@@ -58,8 +58,9 @@ def list_stitches(args: Namespace) -> Table:
         save_costs(costs, args.out)
     (settings,) = components(cfg.model, StitchedBackbone)
     anchors = [_anchor_name(anchor) for anchor in settings.anchors]
-    for path in args.plot:
-        write_plot(path, plot_data(costs, ratings.metric, anchors))
+    if args.plot:
+        page = draw_html(plot_data(costs, ratings.metric, anchors))
+        write_bytes(args.plot, page)
     return costs_table(costs, ratings)
 
 
