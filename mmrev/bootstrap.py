@@ -539,7 +539,7 @@ class Setup:
             Names of the steps that were carried out.
         """
         keys = self.keys()
-        self.repair(keys)
+        self.repair()
         todo = [step for step in keys if self.stamps.steps.get(step) != keys[step]]
         if not todo:
             return []
@@ -566,7 +566,7 @@ class Setup:
         self.stamps.save()
         return todo
 
-    def repair(self, keys: dict[str, str]) -> None:
+    def repair(self) -> None:
         """Take back the stamps of what is no longer as it was installed."""
         if not self.answers():
             self.stamps.steps.clear()

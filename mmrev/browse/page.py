@@ -42,10 +42,10 @@ class Mark:
     """A box over a picture; place and size in percent of the picture.
 
     Attributes:
-        left: of the box.
-        top: likewise.
-        width: likewise.
-        height: likewise.
+        left: of the box, from the picture's left.
+        top: of the box, from the picture's top.
+        width: of the box.
+        height: of the box.
         kind: names its style.
         text: stands at its top.
         title: shown on hovering.
@@ -86,7 +86,7 @@ class Card:
     Attributes:
         name: of its file.
         width: of its pictures, pixels.
-        height: likewise.
+        height: of its pictures, pixels.
         photo: JPEG as data URI.
         score: how wrong it is, 0..1; None where that is not known.
         note: about its errors.

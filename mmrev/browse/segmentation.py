@@ -42,7 +42,7 @@ def confusion_matrix(
 
     Args:
         truth: labels of any shape; what is not below `num_classes` has no class.
-        found: likewise.
+        found: labels of as many pixels; what is not below has no class, either.
         num_classes: number of classes.
 
     Returns:
@@ -88,9 +88,8 @@ class SegmentationPage:
         """
         truth, found = np.asarray(loaded["gt_seg_map"]), None
         if truth.shape != loaded["img"].shape[:2]:
-            sizes = [
-                "x".join(map(str, one.shape[1::-1])) for one in (loaded["img"], truth)
-            ]
+            shapes = loaded["img"].shape, truth.shape
+            sizes = ["x".join(map(str, shape[1::-1])) for shape in shapes]
             raise UserError(
                 f"{image_key(loaded)}: expected labels as large as the image, "
                 f"{sizes[0]}, got {sizes[1]}; mend the data set."
@@ -101,7 +100,8 @@ class SegmentationPage:
         maps = [truth] if found is None else [truth, found]
         matrix = confusion_matrix(truth, maps[-1], count)
         self.matrix += matrix
-        area = sum(np.bincount(one.ravel(), minlength=count)[:count] for one in maps)
+        areas = [np.bincount(labels.ravel(), minlength=count) for labels in maps]
+        area = sum(area[:count] for area in areas)
         present = np.flatnonzero(area)
         # The same in all images if classes are few, else by area.
         ranks = np.arange(count)

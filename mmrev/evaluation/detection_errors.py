@@ -184,7 +184,7 @@ def summarise(
     Args:
         images: their boxes.
         foreground: as of `split_errors`.
-        background: likewise.
+        background: as of `split_errors`.
     """
     errors = [split_errors(image, foreground, background) for image in images]
     kinds = _joined([e.kinds for e in errors], str)

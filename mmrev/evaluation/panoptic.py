@@ -71,7 +71,7 @@ def panoptic_quality(
 
     Returns:
         ``All``, ``Things`` and ``Stuff``: shares ``pq``, ``sq`` and ``rq``, -1 over no
-        class, and number ``n`` of the classes. ``per_class``: likewise by id, with
+        class, and number ``n`` of the classes. ``per_class``: the same by id, with
         ``tp``, ``fp``, ``fn`` and the sum ``iou`` of the true positives.
     """
     from hotcoco.panoptic import PanopticEval  # which not everybody has

@@ -46,65 +46,65 @@ def _parser() -> ArgumentParser:
 
     def command(run: Callable[[Namespace], None], text: str) -> ArgumentParser:
         name = run.__name__.strip("_")
-        one = commands.add_parser(name, help=text, description=text)
-        one.set_defaults(run=run)
-        return one
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
 
-    def roots(one: ArgumentParser, name: str = "roots") -> None:
-        one.add_argument(
+    def roots(sub: ArgumentParser, name: str = "roots") -> None:
+        sub.add_argument(
             name,
             nargs="*",
             metavar="DIR",
             help=f"folders or files of records; default: work_dirs and {STORE}",
         )
 
-    def filters(one: ArgumentParser, kind: str) -> None:
-        one.add_argument("--task", choices=get_args(Task))
-        one.add_argument("--dataset", metavar="NAME", help="for example COCO")
-        one.add_argument("--family", metavar="NAME", help="for example RevCol")
+    def filters(sub: ArgumentParser, kind: str) -> None:
+        sub.add_argument("--task", choices=get_args(Task))
+        sub.add_argument("--dataset", metavar="NAME", help="for example COCO")
+        sub.add_argument("--family", metavar="NAME", help="for example RevCol")
         kinds = ("measured", "published", "all")
-        one.add_argument("--kind", choices=kinds, default=kind)
-        one.add_argument(
+        sub.add_argument("--kind", choices=kinds, default=kind)
+        sub.add_argument(
             "--params", nargs=2, type=float, metavar=("MIN", "MAX"), help="millions"
         )
 
-    one = command(_list, "show the table; several seeds are one row")
-    roots(one)
-    filters(one, "measured")
-    one.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    sub = command(_list, "show the table; several seeds are one row")
+    roots(sub)
+    filters(sub, "measured")
+    sub.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
 
-    one = command(_show, "show all that a record says")
-    one.add_argument("record", help="its file, or the beginning of its id")
-    roots(one)
+    sub = command(_show, "show all that a record says")
+    sub.add_argument("record", help="its file, or the beginning of its id")
+    roots(sub)
 
-    one = command(_diff, "show what two records do not have in common")
-    one.add_argument("record", help="a file, or the beginning of an id")
-    one.add_argument("other")
-    roots(one)
+    sub = command(_diff, "show what two records do not have in common")
+    sub.add_argument("record", help="a file, or the beginning of an id")
+    sub.add_argument("other")
+    roots(sub)
 
-    one = command(_add, "copy records into a store")
-    one.add_argument("files", nargs="+", metavar="FILE")
-    one.add_argument("--store", default=STORE, metavar="DIR")
-    one.add_argument(
+    sub = command(_add, "copy records into a store")
+    sub.add_argument("files", nargs="+", metavar="FILE")
+    sub.add_argument("--store", default=STORE, metavar="DIR")
+    sub.add_argument(
         "--predictions",
         choices=("leave", "copy"),
         default="leave",
         help="copy: put the predictions into the store, too",
     )
-    one.add_argument("--sign", metavar="KEY", help="Ed25519 private key, PEM")
+    sub.add_argument("--sign", metavar="KEY", help="Ed25519 private key, PEM")
 
-    one = command(_verify, "check every hash, and the metrics by the predictions")
-    roots(one)
-    one.add_argument(
+    sub = command(_verify, "check every hash, and the metrics by the predictions")
+    roots(sub)
+    sub.add_argument(
         "--files", nargs="+", default=[], metavar="DIR", help="checkpoints, predictions"
     )
-    one.add_argument("--data-root", nargs="+", default=[], metavar="DIR")
-    one.add_argument("--public-key", metavar="KEY", help="ask for its signatures")
+    sub.add_argument("--data-root", nargs="+", default=[], metavar="DIR")
+    sub.add_argument("--public-key", metavar="KEY", help="ask for its signatures")
 
-    one = command(_build, "write the static page")
-    roots(one)
-    filters(one, "all")
-    one.add_argument("--out", default="site", metavar="DIR")
+    sub = command(_build, "write the static page")
+    roots(sub)
+    filters(sub, "all")
+    sub.add_argument("--out", default="site", metavar="DIR")
 
     command(_schema, "print the JSON Schema of a record")
     return parser
@@ -128,8 +128,7 @@ def _show(args: Namespace) -> None:
 
 
 def _diff(args: Namespace) -> None:
-    one, other = (_find(wanted, args) for wanted in (args.record, args.other))
-    show(differences(one, other))
+    show(differences(_find(args.record, args), _find(args.other, args)))
 
 
 def _add(args: Namespace) -> None:
@@ -255,7 +254,7 @@ def _selected(args: Namespace) -> list[Record]:
 def _find(wanted: str, args: Namespace) -> Record:
     if Path(wanted).is_file():
         return read_record(wanted)
-    found = [one for one in _all(args) if one.id.startswith(wanted)]
+    found = [record for record in _all(args) if record.id.startswith(wanted)]
     if len(found) != 1:
         _fail(f"expected a file or the beginning of one id, got {wanted}: {len(found)}")
     return found[0]

@@ -66,22 +66,24 @@ def selected(
         records: Any.
         task: Those with this task's main metric: a model of masks has boxes, too.
         dataset: Name of the data, upper or lower case.
-        family: Likewise.
+        family: Of the backbone, upper or lower case.
         kind: 'measured', 'published' or 'all'.
         params: Least and most, in millions; records without a number are left out.
     """
     tests: list[Callable[[Record], bool]] = []
     if task:
-        tests.append(lambda one: one.task == task or MAIN_METRICS[task] in one.metrics)
+        tests.append(
+            lambda record: record.task == task or MAIN_METRICS[task] in record.metrics
+        )
     if dataset:
-        tests.append(lambda one: one.dataset.name.lower() == dataset.lower())
+        tests.append(lambda record: record.dataset.name.lower() == dataset.lower())
     if family:
-        tests.append(lambda one: one.model.family.lower() == family.lower())
+        tests.append(lambda record: record.model.family.lower() == family.lower())
     if kind != "all":
-        tests.append(lambda one: one.kind == kind)
+        tests.append(lambda record: record.kind == kind)
     if params:
         least, most = (bound * 1e6 for bound in params)
-        tests.append(lambda one: least <= (one.model.params or -1) <= most)
+        tests.append(lambda record: least <= (record.model.params or -1) <= most)
     return [record for record in records if all(test(record) for test in tests)]
 
 
@@ -128,8 +130,8 @@ def ranks(groups: Sequence[Group], task: Task | None = None) -> list[int | None]
         else 1
         + sum(
             _better(other, group, test[0])
-            for other, its in zip(groups, tests, strict=True)
-            if its == test
+            for other, compared in zip(groups, tests, strict=True)
+            if compared == test
         )
         for group, test in zip(groups, tests, strict=True)
     ]

@@ -263,7 +263,7 @@ class TrainingInfo(_Part):
         data: What was trained on.
         pretraining: Data or checkpoints that the training started from, first to last.
         epochs: None where the training counts iterations, or nobody knows.
-        iterations: Likewise.
+        iterations: None where the training counts epochs, or nobody knows.
         curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
     """
 

@@ -134,10 +134,10 @@ def load_records(
             except ValueError as error:
                 rejected[path] = error
                 continue
-            first, of = places.setdefault(record.id, (path, root))
+            first, source = places.setdefault(record.id, (path, root))
             if first == path:
                 records[path] = record
-            elif of == root:
+            elif source == root:
                 rejected[path] = UncheckedError(f"the same record as {first.name}")
     ordered = sorted(records, key=lambda path: _order(path, records[path]))
     return {path: records[path] for path in ordered}, rejected

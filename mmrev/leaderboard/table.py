@@ -249,7 +249,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else key)
     elif isinstance(value, list) and any(
-        isinstance(one, (dict, list)) for one in value
+        isinstance(item, (dict, list)) for item in value
     ):
         for number, item in enumerate(value):
             yield from _flat(item, f"{name}.{number}")

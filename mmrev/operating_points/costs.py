@@ -1,14 +1,13 @@
 """What each stitch of a stitched backbone costs, and which one fits a budget."""
 
 import copy
-import json
 from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from rich.table import Table
 
 from mmrev.atomic import write_bytes
@@ -33,7 +32,8 @@ class StitchCost(BaseModel):
         params_as_reference: as `count_stitch_params` says.
         flops: multiply-adds of an image.
         latency_ms: median time of an image; None if not measured.
-        memory_mb: peak of what an image allocates, MiB, above the parameters; likewise.
+        memory_mb: peak of what an image allocates, MiB, above the parameters; None if
+            not measured.
         metric: how well it does, more is better; None if that is not known.
     """
 
@@ -47,6 +47,9 @@ class StitchCost(BaseModel):
     latency_ms: float | None = None
     memory_mb: float | None = None
     metric: float | None = None
+
+
+_TABLE = TypeAdapter(list[StitchCost])
 
 
 @torch.no_grad()
@@ -183,8 +186,7 @@ def pareto_front(
 
 def save_costs(costs: Sequence[StitchCost], path: str | Path) -> None:
     """Write a table as JSON."""
-    text = json.dumps([cost.model_dump() for cost in costs], indent=1)
-    write_bytes(path, text.encode())
+    write_bytes(path, _TABLE.dump_json(costs, indent=1))
 
 
 def load_costs(path: str | Path) -> list[StitchCost]:
@@ -195,13 +197,12 @@ def load_costs(path: str | Path) -> list[StitchCost]:
         FileNotFoundError: if there is no such file.
     """
     try:
-        rows = json.loads(Path(path).read_text())
-        return [StitchCost.model_validate(row) for row in rows]
-    # Those of JSON, of pydantic and of the encoding are all ValueErrors.
-    except (TypeError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        return _TABLE.validate_json(Path(path).read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
         raise ValueError(
-            f"{path}: expected a table of stitches, got {first}"
+            f"{path}: expected a table of stitches; {where}: {first['msg']}."
         ) from error
 
 

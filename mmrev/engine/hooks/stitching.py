@@ -40,7 +40,7 @@ class StitchFitHook(Hook):
     Args:
         num_images: images, evenly spread over the training set.
         ridge: of `fit_stitches`.
-        tokens: likewise.
+        tokens: of `fit_stitches`.
         seed: of the augmentations and positions.
         later_steps: steps of `refine_stitches` that follow, an image of each process
             in each; 0 leaves it at least squares.

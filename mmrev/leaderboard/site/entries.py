@@ -96,7 +96,7 @@ def entry(group: Group) -> dict[str, Any]:
     shape = model.flops_shape
     return {
         "id": record.id,
-        "ids": [one.id for one in group.records],
+        "ids": [member.id for member in group.records],
         "name": model_name(record),
         "head": head(record),
         "family": model.family,

@@ -105,10 +105,10 @@ def _refuse_foreign(out: Path) -> None:
 def _write(records: Sequence[Record], out: Path) -> list[str]:
     groups = grouped(records)
     # Of several tests of one checkpoint the last is in a group; the others have pages.
-    of = {record.id: group for group in groups for record in group.records}
+    group_of = {record.id: group for group in groups for record in group.records}
     entries = sorted(map(entry, groups), key=_order)
-    said = [facts(record) for record in records]
-    compared = _interned(records, said) | _columns(records, entries)
+    sheets = [facts(record) for record in records]
+    compared = _interned(records, sheets) | _columns(records, entries)
     families = sorted({record.model.family for record in records})
     common = {
         "version": mmrev.__version__,
@@ -120,14 +120,14 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
         "compare.html": _page("compare.html", common, facts=compared),
         "scaling.html": _page("scaling.html", common, **_laws(groups)),
         "methodology.html": _page("methodology.html", common),
-        "records.csv": _csv(said),
+        "records.csv": _csv(sheets),
         "records.json": _json([record.model_dump(mode="json") for record in records]),
         "assets/plotly.min.js": get_plotlyjs(),
     }
     for asset in files(__package__).joinpath("assets").iterdir():
         texts[f"assets/{asset.name}"] = asset.read_text(encoding="utf-8")
     for record in records:
-        details = _details(record, of.get(record.id, Group((record,))))
+        details = _details(record, group_of.get(record.id, Group((record,))))
         texts[f"record/{record.id}.html"] = _page("record.html", common, **details)
         texts[f"record/{record.id}.json"] = record.to_bytes().decode()
     for folder in _FOLDERS:
@@ -181,13 +181,13 @@ def _columns(
         row = entry(Group((record,)))
         seed = record.seeds.train if record.kind == "measured" else None
         about[record.id] = {name: row[name] for name in heads} | {"seed": seed}
-    return {"about": about, "choices": [one["ids"] for one in entries]}
+    return {"about": about, "choices": [row["ids"] for row in entries]}
 
 
 def _interned(
-    records: Sequence[Record], said: Sequence[dict[str, str]]
+    records: Sequence[Record], sheets: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
-    """What the records say; each text stands once, since configs repeat them.
+    """The `facts` of the records; each text stands once, since configs repeat them.
 
     Returns:
         ``texts``; and by record id a flat list ``rows``: index of a name, index of its
@@ -195,8 +195,8 @@ def _interned(
     """
     places: dict[str, int] = {}
     rows = {}
-    for record, its in zip(records, said, strict=True):
-        ordered = sorted(its.items(), key=lambda item: _importance(item[0]))
+    for record, sheet in zip(records, sheets, strict=True):
+        ordered = sorted(sheet.items(), key=lambda item: _importance(item[0]))
         rows[record.id] = [
             places.setdefault(text, len(places))
             for name, value in ordered
@@ -249,19 +249,19 @@ def _drawn(series: Series) -> dict[str, Any]:
         return drawn
     x = np.geomspace(min(series.costs), max(series.costs), 40)
     names = ("x", "y", "low", "high")
-    values = [np.round(one, 6).tolist() for one in (x, *law.band(x))]
+    values = [np.round(line, 6).tolist() for line in (x, *law.band(x))]
     return drawn | {"line": dict(zip(names, values, strict=True))}
 
 
-def _csv(said: Sequence[dict[str, str]]) -> str:
+def _csv(sheets: Sequence[dict[str, str]]) -> str:
     """One row a record, without its config."""
     rows = [
         {
             _inert(name): _inert(value)
-            for name, value in its.items()
+            for name, value in sheet.items()
             if not name.startswith("config.resolved")
         }
-        for its in said
+        for sheet in sheets
     ]
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)

@@ -50,15 +50,15 @@
   }
 
   function describe(column) {
-    const ids = column.split("+"), newest = ids.at(-1), its = about[newest];
-    const seed = its.seed === null ? "" : `seed ${its.seed}`;
+    const ids = column.split("+"), newest = ids.at(-1), facts = about[newest];
+    const seed = facts.seed === null ? "" : `seed ${facts.seed}`;
     return {
       newest,
-      kind: its.kind,
-      incomplete: its.incomplete,
-      title: [its.name, its.head].filter(Boolean).join(", "),
-      test: [its.dataset, its.split].filter(Boolean).join(" "),
-      setting: [its.conditions, ids.length > 1 ? `${ids.length} seeds` : seed]
+      kind: facts.kind,
+      incomplete: facts.incomplete,
+      title: [facts.name, facts.head].filter(Boolean).join(", "),
+      test: [facts.dataset, facts.split].filter(Boolean).join(" "),
+      setting: [facts.conditions, ids.length > 1 ? `${ids.length} seeds` : seed]
         .filter(Boolean).join(" · "),
     };
   }

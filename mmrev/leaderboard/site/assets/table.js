@@ -49,8 +49,8 @@
     }
     if (least.value && !(entry.params !== null && entry.params >= +least.value)) return false;
     if (most.value && !(entry.params !== null && entry.params <= +most.value)) return false;
-    const said = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
-    return said.includes(filters.text.value.trim().toLowerCase());
+    const text = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
+    return text.includes(filters.text.value.trim().toLowerCase());
   }
 
   // Browsers take long to lay out hundreds of rows, so the first alone are shown.
