@@ -3,11 +3,17 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["line_width", "printable", "quiet", "say", "show"]
+__all__ = ["hushed", "line_width", "printable", "quiet", "say", "show"]
 
 # Warnings that nobody can act on: optional packages which mmdet and mmpretrain look
 # for, and old spellings inside the packages themselves.
@@ -21,6 +27,12 @@ _HARMLESS = (
     ("Default ``avg_non_ignore`` is False", UserWarning),
     ("Warning: Profiler clears events", UserWarning),
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
+    ("torch.meshgrid: in an upcoming release", UserWarning),
+    # mmseg's default: validation draws nothing unless it is asked to.
+    ("The draw is False", UserWarning),
+    # Of the first iterations with accumulated gradients: schedules go by iterations,
+    # as mmengine means them, and the first rate is used at the first step.
+    ("Detected call of `(lr_)?scheduler.step\\(\\)` before", UserWarning),
 )
 
 _UNLIMITED = 100_000
@@ -39,6 +51,19 @@ def quiet() -> None:
     # On a full disk every log line would print a traceback of the log handler; the
     # disk is reported when a checkpoint cannot be written.
     logging.raiseExceptions = False
+    if find_spec("pycocotools"):  # says each step of reading a file
+        import_module("pycocotools.coco").print = _say_nothing
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """In the place of a module's ``print``."""
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Swallow what is printed, as toolboxes that miss a package of their makers do."""
+    with redirect_stdout(StringIO()):
+        yield
 
 
 def line_width() -> int | None:

@@ -3,6 +3,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
+from mmrev.console import hushed
 from mmrev.datasets import readable  # noqa: F401  registers it
 
 # A user of mmdet alone has no mmseg: register what can be.
@@ -12,4 +13,5 @@ for _package, _module in (
     ("mmpretrain", "digit_crops"),
 ):
     if find_spec(_package):
-        import_module(f".{_module}", __name__)
+        with hushed():
+            import_module(f".{_module}", __name__)

@@ -3,16 +3,15 @@
 import inspect
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from torch.utils.data import DataLoader
 
+from mmrev.console import hushed
 from mmrev.errors import UserError, nearest
 from mmrev.runs.nodes import TOP_LEVEL, walk
 from mmrev.runs.overrides import override, warn_of_vain_assignments
@@ -120,8 +119,7 @@ def _import_scopes(cfg: Config) -> None:
             if node.where.endswith(".type") and isinstance(node.value, str)
         ),
     }
-    # The toolboxes print that an optional package of their makers is missing.
-    with redirect_stdout(StringIO()):
+    with hushed():
         import_module("mmrev.datasets")  # imports every toolbox that is installed
         for scope in sorted(named & _SCOPES.keys()):
             try:

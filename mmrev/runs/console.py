@@ -24,6 +24,7 @@ _ROUTINE = (
     "Distributed training is not used, all SyncBatchNorm",
     "The prefix is not set in metric class",
     "per class results:",
+    "Parameter groups of layer decay:",
     # Not with checkpoints of ours, which keep them.
     "Resumed iteration number is not divisible by `_accumulative_counts`",
     "`save_param_scheduler` is True but `self.param_schedulers` is None",

@@ -382,6 +382,7 @@ def test_as_a_process(project, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 def test_records_are_json_of_this_schema_only(run, project, tmp_path):

@@ -2,9 +2,12 @@
 
 from importlib.util import find_spec
 
+from mmrev.console import hushed
+
 __all__ = []
 
 if find_spec("mmdet"):
-    from mmrev.models.detectors.dino import DINO, DINOHead
+    with hushed():
+        from mmrev.models.detectors.dino import DINO, DINOHead
 
     __all__ += ["DINO", "DINOHead"]

@@ -2,9 +2,12 @@
 
 from importlib.util import find_spec
 
+from mmrev.console import hushed
+
 __all__ = []
 
 if find_spec("mmseg"):
-    from mmrev.models.segmentors.encoder_decoder import EncoderDecoder
+    with hushed():
+        from mmrev.models.segmentors.encoder_decoder import EncoderDecoder
 
     __all__ += ["EncoderDecoder"]

@@ -1,0 +1,40 @@
+"""What runs of the suite's heads leave on a terminal."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from shrink import shrink
+
+CONFIGS = Path(__file__).parents[2] / "configs/nfnet"
+LENGTHS = {
+    "nfnet-f0_dino-4scale_8xb2-12e_coco": {"max_epochs": 1},
+    "nfnet-f0_mask2former_8xb2-160k_ade20k-512x512": {"max_iters": 2},
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS, ids=["dino", "mask2former"])
+def test_shows_what_its_reader_can_act_on(run, tmp_path, recwarn, name):
+    """Trains with accumulated gradients, and validates."""
+    cfg = shrink(Config.fromfile(CONFIGS / f"{name}.py"))
+    (length,) = LENGTHS[name].values()
+    cfg.train_cfg.update(LENGTHS[name], val_interval=length)
+    cfg.optim_wrapper.accumulative_counts = 2
+    cfg.param_scheduler = [{"type": "PolyLR", "end": 9, "by_epoch": False}]
+    cfg.default_hooks.logger.interval = 1
+    cfg.absent_classes = "said"
+    cfg.dump(tmp_path / "small.py")
+    recwarn.clear()
+    result = run("train", tmp_path / "small.py", "--work-dir", tmp_path / "run")
+    assert result.status == 0
+    # Python shows none of files that an earlier test left open.
+    shown = [one.message for one in recwarn if one.category is not ResourceWarning]
+    assert shown == []
+    assert result.err == ""
+    # A line of the log, or of a table in it.
+    title, *lines = result.out.splitlines()
+    assert title.startswith(f"{tmp_path / 'small.py'} -> ")
+    strange = [line for line in lines if line and " - mmengine - " not in line]
+    assert [line for line in strange if line[0] not in "+|"] == []
+    for noise in ("Parameter groups", "OneDL"):
+        assert noise not in result.out
