@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import data_layouts
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
+    DATASETS,
     EVALUATOR,
     HOOKS,
     LOOPS,
@@ -24,6 +26,8 @@ from resolved import CONFIGS, resolve, use_scope
 from shrink import inner_model, on_meta, shrink
 
 from mmrev.models.stitching import StitchedBackbone
+from mmrev.runs.check import check_heads, check_queries
+from mmrev.wrappers import plain_settings
 
 ROOT = Path(__file__).parents[1]
 LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
@@ -163,11 +167,18 @@ def test_every_name_in_a_config_is_used():
 
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
 def test_builds_at_full_size(path, tmp_path):
-    """Model, optimizer, loop, schedules and hooks, from the real settings."""
+    """Model, its classes, optimizer, loop, schedules and hooks, of real settings."""
     cfg = resolve(path)
     use_scope(cfg.default_scope)
     with on_meta():
         model = build_model(cfg)
+    check_queries(model)
+    if cfg.default_scope != "mmpretrain":  # whose labels are numbers of folders
+        for _, settings in plain_settings(cfg.train_dataloader.dataset, "dataset"):
+            with DATASETS.switch_scope_and_registry(None) as registry:
+                kind = registry.get(settings.type)
+            metainfo = kind._load_metainfo(settings.get("metainfo"))
+            check_heads(model, SimpleNamespace(metainfo=metainfo), "train")
     if path in PARAMETERS:
         assert sum(p.numel() for p in model.parameters()) == PARAMETERS[path]
 

@@ -243,7 +243,7 @@ def _is_head(name: str) -> bool:
 def _choices(model: nn.Module) -> Iterator[tuple[str, int, int, int]]:
     """Key, number of detections kept, queries, classes told apart by each."""
     head, queries = getattr(model, "bbox_head", None), getattr(model, "num_queries", 0)
-    if head is not None and queries:
+    if queries and not getattr(head, "keeps_what_there_is", head is None):
         most = (getattr(head, "test_cfg", None) or {}).get("max_per_img", queries)
         sigmoid = getattr(head.loss_cls, "use_sigmoid", False)
         yield "test_cfg.max_per_img", most, queries, head.num_classes if sigmoid else 1

@@ -113,6 +113,9 @@ def test_more_detections_than_candidates():
     )
     with pytest.raises(UserError, match=r"at most 30 \(30 queries\), got 60"):
         check_queries(detector(sigmoid=False))
+    tolerant = detector(most=300)
+    tolerant.bbox_head.keeps_what_there_is = True
+    check_queries(tolerant)
     masks = head(
         panoptic_head=head(num_queries=10),
         panoptic_fusion_head=head(num_classes=3, test_cfg=dict(instance_on=True)),
@@ -319,3 +322,28 @@ def test_what_is_odd_is_said(coco, warned):
 def test_a_file_that_holds_a_list(coco):
     with pytest.raises(UserError, match=r"a.json: expected a dict with 'images'"):
         coco(file=[])
+
+
+def test_a_mask_of_another_size_than_the_image(coco, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    register_all_modules(init_default_scope=True)
+    file = content()
+    for one in file["annotations"]:
+        one["segmentation"] = dict(size=[10, 20], counts=[0, 20, 180])
+    load = [
+        dict(type="mmdet.LoadImageFromFile"),
+        dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    ]
+    dataset = coco(file=file, pipeline=load)
+    Image.new("RGB", (20, 10)).save("0.jpg")
+    Image.new("RGB", (10, 20)).save("1.jpg")
+    assert dataset[0]["gt_masks"].masks.sum() == 20
+    with pytest.raises(UserError) as caught:
+        dataset[1]
+    assert str(caught.value) == (
+        "1.jpg: expected the size that its annotations state, 20 x 10, got 10 x 20; "
+        "mend the image or its annotations."
+    )
+    file["annotations"][1]["segmentation"] = []
+    with pytest.raises(UserError, match=r"annotations\[1\].*'segmentation'.*got \[\]"):
+        coco(file=file, pipeline=load)

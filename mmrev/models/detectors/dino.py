@@ -51,7 +51,13 @@ class DINO(mmdet.models.DINO):
 
 @MODELS.register_module()
 class DINOHead(mmdet.models.DINOHead):
-    """`mmdet.DINOHead` that keeps all there is where ``max_per_img`` asks for more."""
+    """`mmdet.DINOHead` that keeps all there is where ``max_per_img`` asks for more.
+
+    Attributes:
+        keeps_what_there_is: tells the checks of a run that this is no mistake.
+    """
+
+    keeps_what_there_is = True
 
     def _predict_by_feat_single(
         self, cls_score: Tensor, *args: Any, **kwargs: Any
