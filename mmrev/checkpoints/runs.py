@@ -86,17 +86,17 @@ def read_resumable(path: str | Path) -> dict:
     return checkpoint["meta"]
 
 
-def find_resumable(work_dir: str | Path) -> tuple[Path | None, dict, list[str]]:
+def find_resumable(*folders: str | Path) -> tuple[Path | None, dict, list[str]]:
     """Find the newest checkpoint of a run that training can continue from.
 
     Args:
-        work_dir: Folder of the run.
+        *folders: Of the run, where checkpoints may be.
 
     Returns:
         The file, None if there is none; its ``meta``; and for each newer file that was
         passed over a line that says why.
     """
-    files = Path(work_dir).glob("*.pth")
+    files = [file for folder in folders for file in Path(folder).glob("*.pth")]
     skipped = []
     for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:

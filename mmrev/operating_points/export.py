@@ -45,7 +45,8 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
     kept = set(small.state_dict())
     weights = {key: v for key, v in model.state_dict().items() if key in kept}
     small.load_state_dict(weights)
-    image = torch.randn(1, 3, 97, 131, generator=torch.manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, 97, 131, generator=generator)
     levels = [find_stitched(m).eval()(image) for m in (model, small)]
     if not all(map(torch.equal, *levels)):
         raise UserError(

@@ -118,7 +118,8 @@ def _settings_of_backbone(cfg: Config) -> ConfigDict:
 def _compare(
     trained: nn.Module, deployed: nn.Module, in_channels: int, size: int
 ) -> Deployment:
-    image = torch.randn(1, in_channels, size, size, generator=torch.manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, in_channels, size, size, generator=generator)
     models = (trained, deployed)
     seconds = paired_times({model: partial(model, image) for model in models})
     levels = [copy.deepcopy(model).double()(image.double()) for model in models]

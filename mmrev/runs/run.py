@@ -22,6 +22,7 @@ from mmrev.runs.check import CheckHook
 from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
+from mmrev.runs.folders import require_writable
 from mmrev.runs.overrides import OverrideAction
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
@@ -98,15 +99,7 @@ def _prepare(args: Namespace) -> Config:
     cfg.launcher = args.launcher
     name = Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{name}"
-    folder = Path(cfg.work_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--work-dir: cannot make {folder} ({error.strerror}); choose another."
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--work-dir: cannot write to {folder}; choose another place.")
+    require_writable(cfg.work_dir, "--work-dir")
     return cfg
 
 

@@ -7,6 +7,7 @@ fault is a `UserError` that names path or key.
 
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -18,6 +19,7 @@ from mmrev.console import say
 from mmrev.errors import UserError
 from mmrev.runs.config import check_data, evaluators
 from mmrev.runs.expected import expected_results
+from mmrev.runs.folders import checkpoint_folder, require_writable_folders
 from mmrev.wrappers import change_settings, plain_settings
 
 __all__ = ["TEST_STEPS", "TRAIN_STEPS", "section"]
@@ -86,7 +88,8 @@ def resume(cfg: Config, args: Namespace) -> None:
         return
     cfg.resume = True
     if args.resume == "auto":
-        path, meta, skipped = find_resumable(cfg.work_dir)
+        folders = [Path(cfg.work_dir), checkpoint_folder(cfg)]
+        path, meta, skipped = find_resumable(*filter(None, folders))
         for line in skipped:
             say(f"resume: {line}")
         if path is None:
@@ -216,6 +219,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     resume_exactly,
     stop_when_diverged,
     survive_unreadable_in_validation,
+    require_writable_folders,
 )
 TEST_STEPS: tuple[Step, ...] = (
     require_test_data,
@@ -228,6 +232,7 @@ TEST_STEPS: tuple[Step, ...] = (
     # Last of those that change the metrics: the step before it asks the config's own.
     dump_predictions,
     draw_predictions,
+    require_writable_folders,
 )
 
 

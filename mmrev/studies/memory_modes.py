@@ -10,6 +10,7 @@ from rich.table import Table
 from torch.utils.checkpoint import checkpoint
 
 from mmrev.console import show
+from mmrev.datasets.batches import seeded
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
 from mmrev.measure.training_step import training_step
@@ -48,10 +49,10 @@ def _stock_checkpoint(columns, x, previous=None, taps=()):
 
 
 def _model(arch: str | dict, mode: str, anchor_every: int | str) -> RevCol:
-    torch.manual_seed(0)
     memory = "store" if mode == STOCK else mode
-    model = RevCol(arch, memory=memory, anchor_every=anchor_every)
-    model.init_weights()
+    with seeded(0):
+        model = RevCol(arch, memory=memory, anchor_every=anchor_every)
+        model.init_weights()
     if mode == STOCK:
         model.engine = _stock_checkpoint
     return model

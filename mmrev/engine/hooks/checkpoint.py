@@ -1,9 +1,11 @@
 """Hooks around the checkpoints of a run: written whole, compared strictly."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from mmrev.atomic import write_bytes
 from mmrev.checkpoints.runs import load_strictly
+from mmrev.errors import UserError
 from mmrev.registry import HOOKS
 
 __all__ = [
@@ -120,7 +123,7 @@ def _accumulated(runner: Runner) -> dict[str, Tensor]:
 
 @HOOKS.register_module()
 class StrictCheckpointHook(Hook):
-    """Refuses a checkpoint of another architecture.
+    """Refuses a checkpoint of another architecture, or to resume another optimizer.
 
     mmengine loads what fits and warns about the rest: testing then prints numbers of a
     model with random parts. Runs last, so that it sees what an EMA hook made of it.
@@ -133,7 +136,70 @@ class StrictCheckpointHook(Hook):
 
         Raises:
             UserError: Names the first keys that are missing, unexpected, or of another
-                shape, and how many there are.
+                shape, and how many there are; or where optimizer and schedules of a
+                resumed run are laid out otherwise.
         """
         model = unwrapped(runner.model)
         load_strictly(model, checkpoint, runner._load_from, runner.cfg.filename)
+        if runner._resume:
+            _compare_optimizers(runner, checkpoint)
+
+
+def _compare_optimizers(runner: Runner, checkpoint: dict) -> None:
+    """Refuse what torch would, or worse, would take for something else."""
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        return
+    optimizer = runner.optim_wrapper.optimizer
+    then, now = checkpoint["optimizer"]["param_groups"], optimizer.param_groups
+    sizes = [[len(group["params"]) for group in groups] for groups in (then, now)]
+    # What an optimizer keeps in each group is as good as its name.
+    kept = [set(group) - {"params", "initial_lr"} for group in (then[0], now[0])]
+    schedules = [
+        len(many or [])
+        for many in (checkpoint.get("param_schedulers"), runner.param_schedulers)
+    ]
+    differences = [
+        f"{what}: {before} there, {here} here"
+        for what, (before, here) in {
+            "groups of parameters": tuple(map(len, sizes)),
+            "parameters": tuple(map(sum, sizes)),
+            "schedules": schedules,
+        }.items()
+        if before != here
+    ]
+    if not differences and sizes[0] != sizes[1]:
+        differences = ["parameters are grouped otherwise"]
+    if kept[0] != kept[1]:
+        differences.append(
+            f"settings of the optimizer: {', '.join(sorted(kept[0] - kept[1])) or '-'} "
+            f"only there, {', '.join(sorted(kept[1] - kept[0])) or '-'} only here"
+        )
+    if not differences:
+        return
+    changed = _changed_settings(runner.cfg, checkpoint["meta"].get("cfg"))
+    raise UserError(
+        f"{runner._load_from} cannot be resumed with this optimizer "
+        f"({'; '.join(differences)}){changed}; resume with the settings of then, or "
+        f"start anew from its weights, without --resume and with --cfg-options "
+        f"load_from={runner._load_from}."
+    )
+
+
+def _changed_settings(cfg: Config, before: str | None) -> str:
+    """What of the optimizer and its schedules a config sets otherwise, by key."""
+    if before is None:
+        return ""
+    keys = ("optim_wrapper", "param_scheduler")
+    old = Config.fromstring(before, ".py")
+    then, now = ({k: c.get(k) for k in keys} for c in (old, cfg))
+    found = [f"{key} was {was!r}, is {now_!r}" for key, was, now_ in _unlike(then, now)]
+    return f": {', '.join(found)}" if found else ""
+
+
+def _unlike(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted({*then, *now}):
+            below = f"{key}.{name}" if key else name
+            yield from _unlike(then.get(name), now.get(name), below)
+    elif then != now:
+        yield key, then, now

@@ -7,8 +7,9 @@ main.py: linear by epoch, cosine as an option) and ReduceNet (ohmydroid/reducene
 
 import math
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from mmrev.errors import UserError
 from mmrev.models.layers import FadedReLU
@@ -22,7 +23,8 @@ class FadeHook(Hook):
     """Lowers the fade of every faded activation in a model from 1 to 0.
 
     It never raises one: a resumed run goes on where it was, and weights that are faded
-    already stay so.
+    already stay so. Averaged weights (``EMAHook``) take the fade of the model: an
+    average of fades would never be 0.
 
     Args:
         end: epochs or iterations until the fade is 0; less than the training has.
@@ -33,6 +35,9 @@ class FadeHook(Hook):
     Raises:
         ValueError: on another curve, or an end below 1.
     """
+
+    # After EMAHook and before the checkpoint of an iteration.
+    priority = "BELOW_NORMAL"
 
     def __init__(self, end: int, by_epoch: bool = True, curve: str = "linear"):
         if curve not in ("linear", "cosine"):
@@ -59,8 +64,10 @@ class FadeHook(Hook):
         Raises:
             UserError: if there are none, or training ends before the fade does.
         """
-        modules = runner.model.modules()
-        self._activations = [m for m in modules if isinstance(m, FadedReLU)]
+        self._activations = _faded(runner.model)
+        self._averaged = [
+            _faded(hook.ema_model) for hook in runner.hooks if isinstance(hook, EMAHook)
+        ]
         if not self._activations:
             raise UserError(
                 "FadeHook: the model has no faded activation (it may be deployed "
@@ -80,3 +87,13 @@ class FadeHook(Hook):
         fade = self.fade_at(runner.epoch if self.by_epoch else runner.iter)
         for activation in self._activations:
             activation.fade.clamp_(max=fade)
+
+    def after_train_iter(self, runner: Runner, *_, **__) -> None:
+        """Copy the fade into averages of the weights."""
+        for activations in self._averaged:
+            for average, activation in zip(activations, self._activations, strict=True):
+                average.fade.copy_(activation.fade)
+
+
+def _faded(model: nn.Module) -> list[FadedReLU]:
+    return [m for m in model.modules() if isinstance(m, FadedReLU)]

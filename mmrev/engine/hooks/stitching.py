@@ -6,11 +6,9 @@ depends on seed and iteration alone, so that a resumed run goes on as the uninte
 one; all processes take the same stitch, and none needs ``find_unused_parameters``.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -18,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mmrev.datasets.batches import seeded
 from mmrev.models.stitching import (
     StitchedBackbone,
     find_stitched,
@@ -108,16 +107,9 @@ class _Images:
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in map(int, self.indices):
-            states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-            try:
-                for seed in (random.seed, np.random.seed, torch.manual_seed):
-                    seed(self.seed + index)
+            with seeded(self.seed + index):
                 batch = self.loader.collate_fn([self.loader.dataset[index]])
                 inputs = self.model.data_preprocessor(batch, False)["inputs"]
-            finally:
-                random.setstate(states[0])
-                np.random.set_state(states[1])
-                torch.set_rng_state(states[2])
             yield inputs
 
 

@@ -4,10 +4,17 @@ import re
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
+from mmrev.errors import UserError
 from mmrev.registry import DATASETS, HOOKS
 
 __all__ = ["TransferClassesHook"]
+
+
+# What the layers with a row for each class are called in the toolboxes' heads. Where
+# the number of classes stays the same, only the name can tell them from others.
+_CLASS_LAYER = re.compile("cls|class|label|logits|conv_seg")
 
 
 @HOOKS.register_module()
@@ -15,11 +22,14 @@ class TransferClassesHook(Hook):
     """Keeps, of a loaded checkpoint's class layers, the rows of the new classes.
 
     mmengine drops a tensor of another shape, so that the classifiers of the second
-    stage would start anew although the first stage knew every one of its classes. Here
-    each tensor with a row for each class of `source` (weights and biases of the
-    classifiers, the label embedding of denoising queries) becomes the rows of the
-    classes of `target`, in their order. A checkpoint that fits already, as on resuming
-    and testing, is left as it is.
+    stage would start anew although the first stage knew every one of its classes; and
+    where both have equally many, it takes the rows in the order of the first. Here each
+    tensor with a row for each class of `source` (weights and biases of the classifiers,
+    the label embedding of denoising queries), and perhaps one for no object after them,
+    becomes the rows of the classes of `target`, in their order. A checkpoint of
+    `target`, as on resuming and testing, is left as it is: the names of the classes
+    that it was trained on tell, or, without them, the number of rows; with equally many
+    classes and without names, what training starts from is taken for one of `source`.
 
     Args:
         source: dataset type of the checkpoint, such as 'mmdet.Objects365V2Dataset'.
@@ -40,23 +50,55 @@ class TransferClassesHook(Hook):
                 f"TransferClassesHook: {source} must hold every class of {target}, "
                 f"got none for {', '.join(absent)}; name its counterpart in `renamed`."
             )
+        self.names = {source: old, target: new}
+        self.source, self.target = source, target
         self.num_old = len(old)
         self.rows = [position[wanted[name]] for name in new]
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Cut the class layers down before the weights reach the model."""
+        """Take the rows before the weights reach the model.
+
+        Raises:
+            UserError: if the checkpoint is of classes of neither data set.
+        """
+        if runner._resume or not self._is_of_source(runner, checkpoint):
+            return
         own = getattr(runner.model, "module", runner.model).state_dict()
-        weights = checkpoint["state_dict"]
+        weights, changed = checkpoint["state_dict"], 0
         for name, weight in weights.items():
-            here = own.get(name)
-            if here is None or here.shape == weight.shape:
-                continue
-            if (
-                weight.shape[0] == self.num_old
-                and here.shape[0] == len(self.rows)
-                and weight.shape[1:] == here.shape[1:]
-            ):
-                weights[name] = weight[self.rows]
+            if name in own and (rows := self._rows_of(name, weight, own[name])):
+                weights[name] = weight[rows]
+                changed += 1
+        runner.logger.info(
+            f"TransferClassesHook: {changed} tensors of {self.source}'s classes have "
+            f"the rows of {self.target}'s now."
+        )
+
+    def _is_of_source(self, runner: Runner, checkpoint: dict) -> bool:
+        meta = checkpoint.get("meta", {}).get("dataset_meta") or {}
+        if classes := meta.get("classes"):
+            kinds = [kind for kind, own in self.names.items() if own == tuple(classes)]
+            if not kinds:
+                raise UserError(
+                    "TransferClassesHook: expected a checkpoint of the classes of "
+                    f"{' or '.join(self.names)}, got one of {len(classes)} others, "
+                    f"{classes[0]!r} first; set `source` to what it was trained on."
+                )
+            return self.target not in kinds
+        return self.num_old != len(self.rows) or runner._train_loop is not None
+
+    def _rows_of(self, name: str, weight: Tensor, own: Tensor) -> list[int] | None:
+        """The rows of a tensor of the checkpoint to take; None leaves it."""
+        if not weight.ndim or weight.shape[1:] != own.shape[1:]:
+            return None
+        same_number = self.num_old == len(self.rows)
+        if same_number and not _CLASS_LAYER.search(name):
+            return None
+        for extra in (0, 1):  # a row for no object comes last
+            shapes = self.num_old + extra, len(self.rows) + extra
+            if (len(weight), len(own)) == shapes:
+                return [*self.rows, *range(self.num_old, self.num_old + extra)]
+        return None
 
 
 def _classes(dataset: str) -> tuple[str, ...]:
@@ -65,7 +107,7 @@ def _classes(dataset: str) -> tuple[str, ...]:
         raise ValueError(
             f"TransferClassesHook: expected a registered dataset type, got {dataset!r}."
         )
-    return found.METAINFO["classes"]
+    return tuple(found.METAINFO["classes"])
 
 
 def _plain(name: str) -> str:

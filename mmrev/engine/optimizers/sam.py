@@ -88,12 +88,19 @@ class SharpnessAware:
                 f"{type(self).__name__}: expected one call of the model in "
                 "optim_context before update_params, as in train_step, got none."
             )
-        self._climb(loss)
-        super().update_params(self._loss_again(), *args, **kwargs)
+        try:
+            self._climb(loss)
+            super().update_params(self._loss_again(), *args, **kwargs)
+        finally:
+            # Whoever catches what went wrong, or saves after it, finds the weights.
+            self._descend()
 
     def backward(self, loss: Tensor, **kwargs) -> None:
         """Take the gradient and go back to where the weights were."""
         super().backward(loss, **kwargs)
+        self._descend()
+
+    def _descend(self) -> None:
         with torch.no_grad():
             for parameter, value in self._start:
                 parameter.copy_(value)
@@ -104,19 +111,21 @@ class SharpnessAware:
         accumulated = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        super().backward(loss)
-        self._inner_count -= 1  # not a part of the batch of its own
-        moving = [p for p in parameters if p.grad is not None]
-        # Of scaled gradients, too, this is the direction.
-        length = torch.nn.utils.get_total_norm([p.grad for p in moving])
-        if length.isfinite() and length > 0:
-            self._start = [(p, p.detach().clone()) for p in moving]
-            share = self.rho / length.item()
-            with torch.no_grad():
-                for parameter in moving:
-                    parameter.add_(parameter.grad, alpha=share)
-        for parameter, gradient in zip(parameters, accumulated, strict=True):
-            parameter.grad = gradient
+        try:
+            super().backward(loss)
+            self._inner_count -= 1  # not a part of the batch of its own
+            moving = [p for p in parameters if p.grad is not None]
+            # Of scaled gradients, too, this is the direction.
+            length = torch.nn.utils.get_total_norm([p.grad for p in moving])
+            if length.isfinite() and length > 0:
+                self._start = [(p, p.detach().clone()) for p in moving]
+                share = self.rho / length.item()
+                with torch.no_grad():
+                    for parameter in moving:
+                        parameter.add_(parameter.grad, alpha=share)
+        finally:
+            for parameter, gradient in zip(parameters, accumulated, strict=True):
+                parameter.grad = gradient
 
     def _loss_again(self) -> Tensor:
         (model, args, kwargs, random), self._call = self._call, None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, broadcast, broadcast_object_list, is_main_process
 from torch import Tensor, nn
 
 from mmrev.models.stitching.anchors import Anchor, Tokens
@@ -127,9 +127,25 @@ def fit_stitches(
         problems[name].reduce()
         if not problems[name].count:
             raise ValueError("fit_stitches: expected images, got none.")
-        *solution, scores[name] = problems[name].solve(ridge)
-        layer.set(*solution)
-    return scores
+        if is_main_process():
+            *solution, scores[name] = problems[name].solve(ridge)
+            layer.set(*solution)
+    share_stitches(model)
+    found = [scores]
+    broadcast_object_list(found)
+    return found[0]
+
+
+@torch.no_grad()
+def share_stitches(model: StitchedBackbone) -> None:
+    """Give the stitches and adapters of process 0 to all.
+
+    Each could compute them alike, but on unlike machines not to the last bit, and then
+    replicas drift apart.
+    """
+    for _, layer in _layers(model):
+        for parameter in layer.parameters():
+            broadcast(parameter.data)
 
 
 def _layers(model: StitchedBackbone) -> Iterator[tuple[str, Stitch]]:

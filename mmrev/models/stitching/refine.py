@@ -23,6 +23,7 @@ from mmrev.models.stitching.fit import (
     evaluating,
     features,
     levels_after,
+    share_stitches,
 )
 from mmrev.models.stitching.routes import Crossing
 from mmrev.models.stitching.stitched_backbone import StitchedBackbone
@@ -71,6 +72,7 @@ def refine_stitches(
             continue
         for stitch, map_ in zip(model.get_submodule(name), solution, strict=True):
             stitch.set(map_.weight, map_.bias - map_.weight @ map_.centre)
+    share_stitches(model)
     return {name: (before[name], after[name]) for name in maps}
 
 

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmrev.datasets.batches import seeded
+from mmrev.errors import UserError
 
 IMAGES, BATCH, EPOCHS = 8, 2, 3
 EPOCH = IMAGES // BATCH
@@ -72,7 +73,16 @@ LOOPS = {
 }
 
 
-def train(work_dir, loop="epochs", steps=None, accumulate=1, checkpoint=None, **loader):
+def train(
+    work_dir,
+    loop="epochs",
+    steps=None,
+    accumulate=1,
+    checkpoint=None,
+    optimizer=None,
+    hooks=(),
+    **loader,
+):
     """The model after training, and the runner; `steps` to resume after so many."""
     torch.manual_seed(0)
     model = Toy()
@@ -83,6 +93,11 @@ def train(work_dir, loop="epochs", steps=None, accumulate=1, checkpoint=None, **
     if steps:
         folder = work_dir / "resumed"
         saving.update(interval=10 * STEPS, save_last=False)
+    wrapper = {
+        "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
+        "accumulative_counts": accumulate,
+        **(optimizer or {}),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runner = Runner(
@@ -90,15 +105,13 @@ def train(work_dir, loop="epochs", steps=None, accumulate=1, checkpoint=None, **
             work_dir=str(folder),
             train_dataloader={"batch_size": BATCH, "num_workers": 0, **loader},
             train_cfg=LOOPS[loop],
-            optim_wrapper={
-                "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
-                "accumulative_counts": accumulate,
-            },
+            optim_wrapper=wrapper,
+            cfg={"optim_wrapper": wrapper},
             param_scheduler=[
                 {"type": "MultiStepLR", "milestones": [1, 2], "by_epoch": True},
                 {"type": "PolyLR", "end": STEPS, "by_epoch": False},
             ],
-            custom_hooks=[{"type": "mmrev.ExactResumeHook"}],
+            custom_hooks=[{"type": "mmrev.ExactResumeHook"}, *hooks],
             default_hooks={
                 "checkpoint": {"type": "mmrev.AtomicCheckpointHook", **saving},
                 "logger": {"type": "LoggerHook", "interval": 1},
@@ -255,6 +268,31 @@ def test_numbers_do_not_depend_on_the_workers(tmp_path):
     alone, _ = train(tmp_path / "0")
     helped, _ = train(tmp_path / "2", num_workers=2)
     assert_same(alone, helped)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"paramwise_cfg": {"custom_keys": {"layers.0": {"lr_mult": 0.5}}}},
+            r"groups of parameters: 1 there, 6 here\): "
+            r"optim_wrapper\.paramwise_cfg was None, is \{'custom_keys': .*\}; "
+            r"resume with the settings of then, or start anew .* load_from=/",
+        ),
+        (
+            {"optimizer": {"type": "Adam", "lr": 0.01}},
+            r"momentum, nesterov only there, amsgrad, betas, .* only here\): .*"
+            r"optim_wrapper\.optimizer\.type was 'SGD', is 'Adam'",
+        ),
+    ],
+)
+def test_another_optimizer_is_not_resumed(tmp_path, settings, message):
+    train(tmp_path, checkpoint={"interval": 99, "save_begin": 0, "by_epoch": True})
+    (saved,) = tmp_path.glob("*.pth")
+    saved.rename(tmp_path / "iter_1.pth")
+    hooks = [{"type": "mmrev.StrictCheckpointHook"}]
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, steps=1, optimizer=settings, hooks=hooks)
 
 
 def test_seeding_leaves_the_generators_as_they_were():

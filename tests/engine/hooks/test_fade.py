@@ -102,8 +102,9 @@ def test_faded_weights_stay_faded(tmp_path):
     assert model.seen[0] == (1.0, 0.0)
 
 
-def test_averaged_weights_have_the_fade_of_the_model(tmp_path):
-    hooks = [{"type": "EMAHook", "momentum": 0.1}]
+@pytest.mark.parametrize("update_buffers", [False, True])
+def test_averaged_weights_have_the_fade_of_the_model(tmp_path, update_buffers):
+    hooks = [{"type": "EMAHook", "momentum": 0.1, "update_buffers": update_buffers}]
     train(tmp_path, Toy(), {"end": 2}, epochs=3, hooks=hooks)
     for name, fade in (("epoch_2.pth", 0.5), ("epoch_3.pth", 0.0)):
         weights = torch.load(tmp_path / name, weights_only=False)["state_dict"]

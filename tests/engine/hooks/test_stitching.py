@@ -190,14 +190,18 @@ class Fitted:
         self.logger = SimpleNamespace(info=self.log.append)
 
 
-def test_stitches_are_fitted_before_the_first_step_alone():
+def test_stitches_are_fitted_before_the_first_step_alone(monkeypatch):
+    seeds = []  # of the GPUs' generators, here or not
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     start = Model().state_dict()
     runs = [Fitted(), Fitted(), Fitted(iteration=7), Fitted(load_from="some.pth")]
     for seed, run in enumerate(runs):
         torch.manual_seed(seed)
         expected = torch.Generator().manual_seed(seed)
+        seeds.clear()
         StitchFitHook(num_images=4, tokens=16).before_train(run)
         assert torch.equal(torch.rand(2), torch.rand(2, generator=expected))
+        assert not seeds
     first, second, *kept = (run.model.state_dict() for run in runs)
     for name, value in start.items():
         assert torch.equal(first[name], second[name]), name

@@ -215,3 +215,41 @@ def test_needs_the_call_of_the_model():
     wrapper = build_optim_wrapper(model, config())
     with pytest.raises(RuntimeError, match="expected one call of the model in"):
         wrapper.update_params(model(**batch())["loss"])
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_fails_on_the_way_leaves_weights_and_gradients(failing):
+    """In the first backward pass, or in the second forward pass."""
+    model, reference = toy(), toy()
+    settings = config(accumulative_counts=2)
+    wrapper = build_optim_wrapper(model, settings)
+    untroubled = build_optim_wrapper(reference, settings)
+    train_step(model, wrapper, batch())
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    gradients = [p.grad.clone() for p in model.parameters()]
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("of the test")
+
+    def fail_again(*_):
+        calls.append(0)
+        if len(calls) == 2:
+            fail()
+
+    calls = []
+    hook = (
+        model.norm.register_full_backward_hook(fail)
+        if failing == 1
+        else model.norm.register_forward_pre_hook(fail_again)
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        train_step(model, wrapper, batch(2))
+    hook.remove()
+    assert_parameters(model, before, rtol=0, atol=0)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    # And the batch can be tried again.
+    train_step(model, wrapper, batch(2))
+    for seed in (1, 2):
+        train_step(reference, untroubled, batch(seed))
+    assert_parameters(model, dict(reference.named_parameters()), rtol=0, atol=0)

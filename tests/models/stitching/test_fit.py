@@ -13,6 +13,7 @@ from mmrev.models.stitching import (
     refine_stitches,
 )
 from mmrev.models.stitching.fit import LeastSquares, crossings_by_layer
+from mmrev.models.stitching.refine import _Refinement
 
 
 def test_a_planted_map_is_found():
@@ -264,6 +265,40 @@ def test_two_processes_refine_as_one(process_pair):
         for key, value in model.state_dict().items():
             assert torch.equal(first[1][key], second[1][key]), key
             torch.testing.assert_close(first[1][key], value, rtol=1e-3, atol=1e-4)
+
+
+def fit_on_unlike_machines(rank):
+    """Whose linear algebra and whose updates differ in the last digits."""
+    batches = shares(rank)[0]
+    model = build("resnet")
+    solve, descend = LeastSquares.solve, _Refinement.descend
+
+    def solve_unlike(self, ridge):
+        weight, bias, score = solve(self, ridge)
+        return weight * (1 + 1e-4 * rank), bias, score + 1e-4 * rank
+
+    def descend_unlike(self, start, steps, lr):
+        found = descend(self, start, steps, lr)
+        return {
+            name: [one._replace(bias=one.bias + 1e-4 * rank) for one in maps]
+            for name, maps in found.items()
+        }
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LeastSquares, "solve", solve_unlike)
+        patch.setattr(_Refinement, "descend", descend_unlike)
+        scores = fit_stitches(model, batches, tokens=16)
+        fitted = copy.deepcopy(model.state_dict())
+        refine_stitches(model, batches, steps=2)
+    return scores, fitted, model.state_dict()
+
+
+def test_two_processes_have_one_solution(process_pair):
+    first, second = process_pair.run(fit_on_unlike_machines)
+    assert first[0] == second[0]
+    for one, other in zip(first[1:], second[1:], strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert any(not torch.equal(v, first[2][name]) for name, v in first[1].items())
 
 
 @pytest.mark.parametrize(
