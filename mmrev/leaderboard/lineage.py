@@ -49,10 +49,10 @@ def training_info(
 def _initial_weights(value: Any) -> Iterator[str]:
     """The checkpoints that parts of a model start from, at any depth."""
     if isinstance(value, Mapping):
-        if isinstance(init := value.get("init_cfg"), Mapping) and (
-            path := init.get("checkpoint")
-        ):
-            yield str(path)
+        stated = value.get("init_cfg") or []  # one, or a list of them
+        for init in [stated] if isinstance(stated, Mapping) else stated:
+            if path := init.get("checkpoint"):
+                yield str(path)
         for item in value.values():
             yield from _initial_weights(item)
     elif isinstance(value, Sequence) and not isinstance(value, str):

@@ -15,6 +15,13 @@ CONFIG = {
             ]
         },
         "neck": {"init_cfg": None},
+        # mmengine takes a list, too.
+        "head": {
+            "init_cfg": [
+                {"type": "Normal", "layer": "Conv2d"},
+                {"type": "Pretrained", "checkpoint": "head.pth"},
+            ]
+        },
     },
     "train_cfg": {"max_epochs": 3},
     "train_dataloader": {
@@ -28,7 +35,9 @@ CONFIG = {
 
 def test_starts_data_and_length():
     found = training_info(CONFIG, "/home/me/o365.pth", {"epoch": 3, "iter": 30}, "x")
-    assert found.pretraining == ["small.pth", "https://a.org/b", "o365.pth"]
+    assert found.pretraining == [
+        *("small.pth", "https://a.org/b", "head.pth", "o365.pth")
+    ]
     assert found.data == "CocoDataset annotations/train.json"
     assert (found.epochs, found.iterations, found.curves) == (3, 30, {})
     loop = {**CONFIG, "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 30}}
