@@ -41,6 +41,10 @@ class ColumnEngine:
     changes to ``'recompute'`` for good and reports it. Levels that magnify small
     errors, as LayerNorm over zero padding does, can still spoil gradients unseen.
 
+    ``torch.compile`` traces every mode without a break: ``'store'`` keeps what the
+    compiler chooses; ``'recompute'`` and ``'reverse'``, which it cannot invert, mark
+    each level for torch's checkpointing. ``torch.export`` sees plain levels.
+
     Args:
         memory: the mode.
         anchor_every: columns between two kept states, or ``'auto'``: chosen from the
@@ -85,14 +89,14 @@ class ColumnEngine:
         taps: Collection[int] = (),
     ) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Run the columns; arguments and result as of `run_columns`."""
-        if self.memory == "reverse" and torch.is_grad_enabled():
-            self._judge()
         if self.memory == "store" or not torch.is_grad_enabled():
             return run_columns(columns, x, previous, taps)
-        if self.memory == "recompute":
-            step = partial(run_level, call=recompute)
-            return run_columns(columns, x, previous, taps, step)
-        return self._reverse(columns, x, previous, taps)
+        if self.memory == "reverse" and not torch.compiler.is_compiling():
+            self._judge()
+            if self.memory == "reverse":
+                return self._reverse(columns, x, previous, taps)
+        step = partial(run_level, call=recompute)
+        return run_columns(columns, x, previous, taps, step)
 
     def _reverse(self, columns, x, previous, taps):
         measure = self.passes < FIRST_CHECKS or self.passes % CHECK_EVERY == 0

@@ -11,6 +11,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from mmrev.reversible.replay import (
     AutocastState,
@@ -118,6 +119,10 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
             changed in place since, or the module does not do the same again.
     """
     if not torch.is_grad_enabled():
+        return module(*inputs, **settings)
+    if torch.compiler.is_dynamo_compiling():  # it knows torch's way, and no hooks
+        return checkpoint(module, *inputs, use_reentrant=False, **settings)
+    if torch.compiler.is_compiling():  # torch.export
         return module(*inputs, **settings)
     device = inputs[0].device
     kept = {f"input {i}": tensor.detach() for i, tensor in enumerate(inputs)}

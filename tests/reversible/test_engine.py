@@ -357,3 +357,28 @@ def test_effective_gain(gain, expected):
 def test_unknown_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         ColumnEngine(**settings)
+
+
+@pytest.mark.parametrize("memory", ["recompute", "reverse"])
+def test_compiles_in_one_graph_that_keeps_less(memory):
+    columns = toy_columns(2, dropout=0.0, norm=nn.BatchNorm2d)
+    x = torch.randn(2, 4, 5, 3, dtype=torch.float64)
+
+    def gradients(call):
+        columns.zero_grad()
+        states, tapped = call(columns, x, taps=[0])
+        loss_of(states, tapped).backward(retain_graph=True)
+        return states, [p.grad for p in columns.parameters() if p.requires_grad]
+
+    torch.compiler.reset()
+    engine = ColumnEngine(memory, 1, quiet)
+    compiled = torch.compile(engine, backend="aot_eager", fullgraph=True)
+    states, grads = gradients(compiled)
+    stored = []
+    with torch.autograd.graph.saved_tensors_hooks(stored.append, lambda _: None):
+        run_columns(columns, x)
+    kept = [t for t in states[0].grad_fn.saved_tensors if t.shape == x.shape]
+    assert len(kept) < sum(t.shape == x.shape for t in stored) / 2
+    for grad, expected in zip(grads, gradients(run_columns)[1], strict=True):
+        assert_close(grad, expected)
+    assert all(b == 3 for name, b in columns.named_buffers() if "num_batches" in name)

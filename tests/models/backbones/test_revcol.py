@@ -102,6 +102,17 @@ def test_gradients_of_padded_images_at_the_start(layer_scale):
     assert_close(gradient(padded, "reverse"), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("memory", ["store", "recompute", "reverse"])
+def test_no_memory_mode_breaks_the_compilers_graph(memory):
+    arch = {**SMALL, "depths": [1] * 4, "num_columns": 2}
+    torch.compiler.reset()
+    model = small(arch=arch, memory=memory, drop_path_rate=0.5)
+    explained = torch._dynamo.explain(model)(torch.randn(1, 3, 37, 64))
+    assert (explained.graph_break_count, explained.graph_count) == (0, 1)
+
+
 def test_taps_are_the_coarsest_states_and_differentiable():
     model, image = small(), torch.randn(1, 3, 40, 40)
     with model.tap([0, 3]) as taps:
