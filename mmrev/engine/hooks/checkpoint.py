@@ -69,7 +69,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        self._gradients = _accumulated(runner)
+        self._gradients = accumulated(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -99,7 +99,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _accumulated(runner: Runner) -> dict[str, Tensor]:
+def accumulated(runner: Runner) -> dict[str, Tensor]:
     """Gradients that wait for the rest of their batch, by name, on the CPU."""
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():

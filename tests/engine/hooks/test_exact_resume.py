@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from types import SimpleNamespace
 from typing import ClassVar
 
 import mmdet.datasets  # noqa: F401  registers its samplers
@@ -11,11 +12,13 @@ import torch
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
 from mmrev.datasets.batches import seeded
+from mmrev.engine.hooks.checkpoint import accumulated
 from mmrev.errors import UserError
 
 IMAGES, BATCH, EPOCHS = 8, 2, 3
@@ -262,6 +265,24 @@ def test_processes_share_an_epoch_to_its_end(tmp_path, process_pair):
         assert resumed == whole[3 * BATCH :] and len(whole) == EPOCHS * IMAGES // 2
     first, second = (resumed[-IMAGES // 2 :] for _, resumed in results)
     assert sorted(first + second) == list(range(IMAGES))
+
+
+def gradients(rank):
+    """Of an accumulated batch: of both processes, of one, of none."""
+    model = nn.ParameterDict({name: torch.ones(2) for name in "abc"})
+    model["a"].grad = torch.full((2,), 1.0 + 2 * rank)
+    model["b"].grad = torch.full((2,), 3.0) if rank else None
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters()), accumulative_counts=2)
+    wrapper._inner_count = 1
+    return accumulated(SimpleNamespace(model=model, optim_wrapper=wrapper))
+
+
+def test_gradients_that_wait_are_the_mean_of_the_processes(process_pair):
+    for found in process_pair.run(gradients):
+        assert {name: value.tolist() for name, value in found.items()} == {
+            "a": [2.0, 2.0],
+            "b": [1.5, 1.5],
+        }
 
 
 def test_numbers_do_not_depend_on_the_workers(tmp_path):

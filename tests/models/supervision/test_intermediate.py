@@ -411,6 +411,7 @@ def test_checkpoint_fits_the_plain_model_in_testing():
     runner = SimpleNamespace(
         model=dense(seed=1).model,
         _load_from="supervised.pth",
+        _resume=False,
         cfg=SimpleNamespace(filename="plain.py"),
     )
     hook, weights = StrictCheckpointHook(), model.state_dict()
