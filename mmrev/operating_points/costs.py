@@ -227,7 +227,7 @@ def costs_table(costs: Sequence[StitchCost], ratings: Ratings | None = None) -> 
     table = Table(caption="\n".join(caption), caption_justify="left")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("route", no_wrap=True)
+    table.add_column("route")
     for cost in costs:
         measured = (cost.latency_ms, cost.memory_mb)
         rated = [_or_dash(cost.metric, ".4g"), "*" * (cost.id in front)]

@@ -7,6 +7,7 @@ here, too: each anchor's own, of 1000 classes.
 import pytest
 import torch
 
+from mmrev.console import show
 from mmrev.measure.flops import count_flops
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.operating_points.costs import (
@@ -172,6 +173,19 @@ def test_a_front_of_each_cost():
     }
     with pytest.raises(ValueError, match=r"with memory_mb of every stitch, .*repeats"):
         pareto_front(costs, "memory_mb")
+
+
+def test_a_long_route_leaves_room_for_the_figures(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = dict(params=118403448, params_as_reference=118403448, flops=17580000000)
+    route = " > ".join(map(str, range(40)))
+    show(costs_table([StitchCost(id=7, route=route, latency_ms=1234.5, **figures)]))
+    lines = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    cells = [line[1:-1] for line in lines if len(line) > 2]
+    assert [cell.strip() for cell in cells[0][:6]] == [
+        *("7", "118.40", "118.40", "17.58", "1234.5", "-")
+    ]
+    assert " ".join(row[6].strip() for row in cells) == route
 
 
 def test_the_front_is_marked_in_the_table():

@@ -41,7 +41,7 @@ const drawPareto = (() => {
   function hover({ entry, label, figure }) {
     const number = (value) => value >= 1 ? value.toFixed(1) : value.toPrecision(3);
     return [
-      `<b>${plain(entry.name)}</b> ${plain(entry.head)} (${entry.kind})`,
+      `<b>${plain(entry.name)}</b>${entry.head && `, ${plain(entry.head)}`} (${entry.kind})`,
       plain(shorter(entry.conditions, 70)),
       `${plain(label)} ${spread(figure)}`,
       entry.params === null ? "" : `${number(entry.params)} M parameters`,

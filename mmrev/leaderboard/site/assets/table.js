@@ -49,8 +49,8 @@
     }
     if (least.value && !(entry.params !== null && entry.params >= +least.value)) return false;
     if (most.value && !(entry.params !== null && entry.params <= +most.value)) return false;
-    const text = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
-    return text.includes(filters.text.value.trim().toLowerCase());
+    const row = `${entry.name} ${entry.head} ${entry.conditions}`.toLowerCase();
+    return row.includes(filters.text.value.trim().toLowerCase());
   }
 
   // Browsers take long to lay out hundreds of rows, so the first alone are shown.
