@@ -99,7 +99,8 @@ class CoveredMetric(BaseMetric):
     Attributes:
         counts_each_image_once: tells tools/test.py that a result may come twice.
         coverage: of the last evaluation, in the main process; None before.
-        remarks: what a reader of its figures must know of the data, likewise.
+        remarks: of the last evaluation: what a reader of its figures must know of the
+            data.
         protocol: what the figures mean and what computed them, for the record.
     """
 

@@ -240,8 +240,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, groups: Sequence) -> 
 
     Args:
         q: queries, (n, heads, N, C / heads).
-        k: keys, likewise.
-        v: values, likewise.
+        k: keys, of the same shape.
+        v: values, of the same shape.
         bias: (heads, N, N).
         groups: of windows with the same mask, as of `Plan`.
 
