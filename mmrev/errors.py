@@ -8,7 +8,6 @@ import difflib
 import errno
 import functools
 import itertools
-import json
 import os
 import re
 import sys
@@ -119,7 +118,7 @@ def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def _data(error: Exception, frames: list[FrameType]) -> str | None:
-    """An annotation or image of a data set is missing, damaged, or there are none."""
+    """An annotation or image of a data set is missing, or cannot be read."""
     # A loader's worker hands its traceback over as text.
     text = str(error)
     in_worker = "in DataLoader worker process" in text
@@ -131,16 +130,5 @@ def _data(error: Exception, frames: list[FrameType]) -> str | None:
     if isinstance(error, AssertionError) and "failed to load image" in text:
         path = text.rstrip().rpartition("failed to load image: ")[2]
         return f"not an image that can be read: {path}; replace it."
-    if nothing := re.search(r"\w+: none of its \d+ images can be read.*", text):
-        return nothing[0]
-    for frame in reversed(frames):
-        dataset = frame.f_locals.get("self")
-        if isinstance(error, json.JSONDecodeError) and hasattr(dataset, "ann_file"):
-            return f"not valid JSON ({error}): {dataset.ann_file}; fetch it again."
-        if frame.f_code.co_name == "_serialize_data" and not dataset.data_list:
-            places = ", ".join(map(str, dict(dataset.data_prefix).values()))
-            return (
-                f"{type(dataset).__name__} found no image in {places}; "
-                "check the folder, the file suffixes and the class names."
-            )
-    return None
+    nothing = re.search(r"\w+: none of its \d+ images can be read.*", text)
+    return nothing and nothing[0]

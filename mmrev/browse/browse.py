@@ -22,6 +22,7 @@ from mmrev.browse.segmentation import SegmentationPage
 from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.class_order import order_classes
 from mmrev.console import quiet, say
+from mmrev.datasets.checked import use_checked_data
 from mmrev.errors import UserError
 from mmrev.models.stitching import find_stitched
 from mmrev.runs.config import check_data
@@ -55,6 +56,7 @@ def browse(args: Namespace) -> Path:
         )
     quiet()
     use_safe_loading()
+    use_checked_data()
     cfg = model_config(args.config, args.cfg_options)
     loader = f"{args.split}_dataloader"
     if cfg.get(loader) is None:

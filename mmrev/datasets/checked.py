@@ -1,5 +1,6 @@
 """Lets the data sets of mmdet and mmseg check what they read, whoever builds them."""
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from importlib.util import find_spec
@@ -18,7 +19,8 @@ def use_checked_data() -> None:
     """Make annotations and label maps be checked where they are read.
 
     So no file is read a second time. A COCO file is checked before mmdet looks at it,
-    a label map as soon as it is loaded, in a loader's worker, too.
+    a label map as soon as it is loaded, in a loader's worker, too. Files that are no
+    JSON, and folders without images, are told whatever the data set.
 
     Afterwards building a data set or taking an item of it raises UserError.
     """
@@ -30,6 +32,7 @@ def use_checked_data() -> None:
         from mmseg.datasets import BaseSegDataset
 
         _wrap_full_init(BaseSegDataset, _check_label_maps)
+    _wrap_full_init(BaseDataset, lambda dataset, full_init: full_init(dataset))
 
 
 def contents_of(dataset: BaseDataset) -> Contents | None:
@@ -54,8 +57,23 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
 
     @wraps(original)
     def full_init(self: BaseDataset) -> None:
-        if not self._fully_initialized:
+        if self._fully_initialized:
+            return
+        try:
             initialize(self, original)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"not valid JSON ({error}): {self.ann_file}; fetch it again."
+            ) from error
+        except ValueError as error:
+            # numpy's, of the entries that mmengine packs together.
+            if "need at least one array" not in str(error):
+                raise
+            places = ", ".join(map(str, self.data_prefix.values()))
+            raise UserError(
+                f"{type(self).__name__} found no image in {places}; "
+                "check the folder, the file suffixes and the class names."
+            ) from error
 
     cls.full_init = full_init
 
