@@ -11,7 +11,7 @@ import mmrev.datasets  # noqa: F401  # isort: skip
 
 
 @DATASETS.register_module()
-class Numbers(BaseDataset):
+class PlainNumbers(BaseDataset):
     """Images that have a number alone."""
 
     def __init__(self, start: int):
@@ -26,7 +26,7 @@ class Numbers(BaseDataset):
 
 
 def plain(start: int) -> dict:
-    return {"type": "Numbers", "start": start}
+    return {"type": "PlainNumbers", "start": start}
 
 
 TWO = [plain(0), {"type": "RepeatDataset", "times": 2, "dataset": plain(10)}]
