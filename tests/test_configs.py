@@ -93,6 +93,14 @@ def one_per_pair(paths: list[Path]) -> list[Path]:
     return list({pair_of(path): path for path in reversed(paths)}.values())
 
 
+def one_per_head(paths: list[Path]) -> list:
+    """Of the pairs, one for each head; slowly the others, as the backbone is no matter."""
+    pairs = one_per_pair(paths)
+    chosen = {pair_of(path)[1:]: path for path in reversed(pairs)}.values()
+    marks = [pytest.mark.ci, pytest.mark.slow]
+    return [p if p in chosen else pytest.param(p, marks=marks) for p in pairs]
+
+
 def with_every_kind_of_anchors(paths: list[Path]) -> list:
     """One per pair, and slowly one for each further set of a stitched backbone."""
     chosen = one_per_pair(paths)
@@ -233,7 +241,7 @@ def test_reads_the_standard_layout(path, read_loaders):
         EVALUATOR.build(dict(type="Evaluator", metrics=evaluator))
 
 
-@pytest.mark.parametrize("path", one_per_pair(STANDARD), ids=name_of)
+@pytest.mark.parametrize("path", one_per_head(STANDARD), ids=name_of)
 def test_batch_of_the_real_pipeline(path):
     """One full-size batch through loader and data preprocessor."""
     cfg = resolve(path)
@@ -309,7 +317,7 @@ def test_trains_a_step_and_predicts(path):
     assert found & {"pred_instances", "pred_sem_seg", "pred_score"}
 
 
-@pytest.mark.parametrize("path", one_per_pair(STANDARD), ids=name_of)
+@pytest.mark.parametrize("path", one_per_head(STANDARD), ids=name_of)
 def test_augmented_test(path):
     """DINO and every segmentor; mmdet merges no masks, and classifiers have none."""
     cfg = shrink(resolve(path))

@@ -225,6 +225,8 @@ def test_it_reports_where_nothing_is_installed():
         assert f"to mend {subject}: " in run.stdout
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_this_installation_is_sound():
     run = subprocess.run(
         [sys.executable, "-m", "mmrev.doctor"], capture_output=True, text=True

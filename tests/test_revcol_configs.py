@@ -146,7 +146,9 @@ def test_second_stage_takes_every_weight_of_the_first():
     source, target = (MODELS.build(shrink(cfg).model) for cfg in (first, second))
     checkpoint = {"state_dict": dict(source.state_dict())}
     hook = HOOKS.build(second.custom_hooks[0])
-    hook.after_load_checkpoint(SimpleNamespace(model=target), checkpoint)
+    runner = SimpleNamespace(model=target, _resume=False, _train_loop={})
+    runner.logger = SimpleNamespace(info=lambda text: None)
+    hook.after_load_checkpoint(runner, checkpoint)
     target.load_state_dict(checkpoint["state_dict"], strict=True)
     name = "bbox_head.cls_branches.0.weight"
     rows = source.state_dict()[name][hook.rows]

@@ -234,7 +234,10 @@ def test_a_segmentor_is_converted_without_its_heads(tmp_path):
             },
             {"adapters", "pyramid"},
         ),
-        ("swin", {}, {"adapters", "anchors"}),
+        pytest.param(
+            *("swin", {}, {"adapters", "anchors"}),
+            marks=[pytest.mark.ci, pytest.mark.slow],
+        ),
     ],
 )
 def test_what_dense_prediction_adds_keeps_its_values(name, settings, kinds, converted):

@@ -13,7 +13,18 @@ LENGTHS = {
 }
 
 
-@pytest.mark.parametrize("name", LENGTHS, ids=["dino", "mask2former"])
+DINO, MASK2FORMER = LENGTHS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(DINO, id="dino"),
+        pytest.param(
+            MASK2FORMER, id="mask2former", marks=[pytest.mark.ci, pytest.mark.slow]
+        ),
+    ],
+)
 def test_shows_what_its_reader_can_act_on(run, tmp_path, recwarn, name):
     """Trains with accumulated gradients, and validates."""
     cfg = shrink(Config.fromfile(CONFIGS / f"{name}.py"))

@@ -103,9 +103,11 @@ def test_auto_scale_lr(run, tmp_path):
 @pytest.mark.parametrize(
     ("config", "length", "first", "loader"),
     [
-        ("det_iterations.py", "max_iters", "iter_2.pth", {}),
-        ("det.py", "max_epochs", "epoch_1.pth", {}),
         ("det.py", "max_epochs", "epoch_1.pth", {"num_workers": 1}),
+        pytest.param(
+            *("det_iterations.py", "max_iters", "iter_2.pth", {}),
+            marks=[pytest.mark.ci, pytest.mark.slow],
+        ),
     ],
 )
 def test_resumed_run_repeats_the_uninterrupted_one(

@@ -25,12 +25,14 @@ def test_images_that_exif_turns_are_named(tmp_path):
         {"id": number, "file_name": name, "width": 40, "height": 30}
         for number, name in enumerate(sizes)
     ]
-    content = {"images": images, "annotations": [], "categories": []}
+    content = {"images": images, "annotations": []}
+    content["categories"] = [{"id": 1, "name": "thing"}]
     (tmp_path / "truth.json").write_text(json.dumps(content))
     dataset = CocoDataset(
         ann_file="truth.json",
         data_root=str(tmp_path),
         data_prefix={"img": ""},
+        metainfo={"classes": ("thing",)},
         pipeline=[],
         test_mode=True,
     )
