@@ -94,7 +94,7 @@ def one_per_pair(paths: list[Path]) -> list[Path]:
 
 
 def one_per_head(paths: list[Path]) -> list:
-    """Of the pairs, one for each head; slowly the others, as the backbone is no matter."""
+    """Of the pairs one for each head, and slowly the others: no backbone matters."""
     pairs = one_per_pair(paths)
     chosen = {pair_of(path)[1:]: path for path in reversed(pairs)}.values()
     marks = [pytest.mark.ci, pytest.mark.slow]
