@@ -210,6 +210,8 @@ def test_exit_status_and_remedies(monkeypatch, capsys, status, code):
     assert "to mend cv2: pip install this" in printed
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_it_reports_where_nothing_is_installed():
     """Without site-packages: no torch, no rich, no mmengine."""
     root = Path(__file__).parent.parent

@@ -83,8 +83,6 @@ def train(project) -> Callable[..., None]:
 @pytest.fixture(autouse=True)
 def inside(project, monkeypatch):
     monkeypatch.chdir(project)
-    # Waiting for the disk is most of the time of these runs, and proves nothing here.
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture

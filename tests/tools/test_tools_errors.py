@@ -370,6 +370,8 @@ def test_a_bug_keeps_its_traceback(run, tmp_path, monkeypatch):
             run("train", "det.py", "--work-dir", tmp_path)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_as_a_process(project, tmp_path):
     shutil.copy(project / "det.py", tmp_path)
     done = subprocess.run(
