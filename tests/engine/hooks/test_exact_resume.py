@@ -127,12 +127,14 @@ def train(
             resume=bool(steps),
         )
         runner.train()
+    # Left to a later collection of garbage, each worker takes 5 s to end.
+    if (workers := runner.train_dataloader._iterator) is not None:
+        workers._shutdown_workers()
     return model, runner
 
 
 @pytest.fixture(autouse=True)
-def fast(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
