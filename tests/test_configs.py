@@ -97,8 +97,8 @@ def one_per_head(paths: list[Path]) -> list:
     """Of the pairs one for each head, and slowly the others: no backbone matters."""
     pairs = one_per_pair(paths)
     chosen = {pair_of(path)[1:]: path for path in reversed(pairs)}.values()
-    marks = [pytest.mark.ci, pytest.mark.slow]
-    return [p if p in chosen else pytest.param(p, marks=marks) for p in pairs]
+    others = [pytest.param(p, marks=pytest.mark.slow) for p in pairs if p not in chosen]
+    return [*chosen, *others]
 
 
 def with_every_kind_of_anchors(paths: list[Path]) -> list:

@@ -153,9 +153,10 @@ def parameter_gradient(
     for column in model.columns:
         for parameter in column.gains:
             torch.nn.init.constant_(parameter, gain)
-    image = torch.randn(1, 3, image_size, image_size, dtype=torch.float64).to(dtype)
+    with seeded(0):  # the same for every mode
+        image = torch.randn(1, 3, image_size, image_size, dtype=torch.float64)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        levels = model.to(dtype)(image)
+        levels = model.to(dtype)(image.to(dtype))
     sum(level.square().mean() for level in levels).backward()
     grads = (p.grad for p in model.parameters() if p.grad is not None)
     return torch.cat([grad.flatten().double() for grad in grads])

@@ -53,7 +53,7 @@ def small(**settings):
     "arch",
     ["F0", "F1+"]
     + [
-        pytest.param(arch, marks=[pytest.mark.ci, pytest.mark.slow])
+        pytest.param(arch, marks=pytest.mark.slow)
         for arch in ARCHITECTURES
         if arch not in ("F0", "F1+")
     ],
