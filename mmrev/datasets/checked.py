@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from importlib.util import find_spec
+from io import BytesIO
 from typing import Any
 
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import get
+from PIL import Image
 
 from mmrev.datasets.annotations import Contents, check_instances, check_panoptic
 from mmrev.datasets.label_maps import CheckLabelMap
@@ -42,7 +45,10 @@ def contents_of(dataset: BaseDataset) -> Contents | None:
 
 def place_of(dataset: BaseDataset) -> str:
     """Where a data set's annotations lie, for messages."""
-    return dataset.ann_file or str(dataset.data_prefix.get("seg_map_path", ""))
+    folders = dataset.data_prefix
+    return dataset.ann_file or str(
+        folders.get("seg_map_path") or folders.get("img_path", "")
+    )
 
 
 def reads_masks(dataset: BaseDataset) -> bool:
@@ -86,7 +92,9 @@ def _load_annotations(dataset: BaseDataset, full_init: Callable) -> None:
         return
     transforms = []
     for transform in dataset.pipeline.transforms:
-        if getattr(transform, "with_mask", False):
+        if hasattr(transform, "rgb2id"):  # of panoptic maps, which mmdet reads itself
+            transforms.append(_check_map_size)
+        elif getattr(transform, "with_mask", False):
             transforms.append(_check_mask_sizes)
         transforms.append(transform)
     dataset.pipeline.transforms = transforms
@@ -109,6 +117,22 @@ def _check_mask_sizes(results: dict[str, Any]) -> dict[str, Any]:
             f"{results['img_path']}: expected the size that its annotations state, "
             f"{stated[1]} x {stated[0]}, got {width} x {height}; mend the image or its "
             "annotations."
+        )
+    return results
+
+
+def _check_map_size(results: dict[str, Any]) -> dict[str, Any]:
+    """A transform that refuses panoptic maps of another size than the loaded image."""
+    path = results.get("seg_map_path")
+    if path is None:
+        return results
+    height, width = results["ori_shape"][:2]
+    with Image.open(BytesIO(get(path))) as image:
+        size = image.size
+    if size != (width, height):
+        raise UserError(
+            f"{path}: expected the size of its image {results['img_path']}, {width} x "
+            f"{height}, got {size[0]} x {size[1]}; mend the map."
         )
     return results
 

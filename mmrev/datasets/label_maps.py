@@ -1,24 +1,17 @@
-"""What a label map must hold, checked when it is read; which classes occur in them."""
+"""What a label map must hold, checked when it is read."""
 
-import time
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from mmengine.fileio import get
 from PIL import Image, UnidentifiedImageError
 
 from mmrev.errors import UserError
 
-__all__ = ["CheckLabelMap", "LabelCounts", "count_labels"]
+__all__ = ["CheckLabelMap"]
 
-# Maps that are looked at in any case, and seconds after which no further ones are; in
-# between the search ends where every class was found.
-_FEWEST_MAPS = 100
-_SECONDS = 10.0
 # Modes of pictures with more than 8 bits, which mmseg cuts off.
 _DEEP = ("I;16", "I;16B", "I", "F")
 
@@ -99,60 +92,3 @@ class CheckLabelMap:
                 "the map, name every class in metainfo=dict(classes=(...)) of the data "
                 "set, or set reduce_zero_label=True there if the classes begin at 1."
             )
-
-
-@dataclass(frozen=True)
-class LabelCounts:
-    """Pixels of each class in the label maps that were read.
-
-    Attributes:
-        pixels: by class, K.
-        ignored: pixels that do not count.
-        maps: how many were read.
-        total: how many there are.
-    """
-
-    pixels: list[int]
-    ignored: int
-    maps: int
-    total: int
-
-    def __add__(self, other: "LabelCounts") -> "LabelCounts":
-        return LabelCounts(
-            [sum(pair) for pair in zip(self.pixels, other.pixels, strict=True)],
-            self.ignored + other.ignored,
-            self.maps + other.maps,
-            self.total + other.total,
-        )
-
-
-def count_labels(dataset: BaseDataset) -> LabelCounts | None:
-    """Count the pixels of the classes, until all are found or some seconds are over.
-
-    Args:
-        dataset: of mmseg, with a `CheckLabelMap` in its pipeline.
-
-    Returns:
-        The counts over maps in random, always equal, order; None if the data set does
-        not load maps or name its classes.
-
-    Raises:
-        UserError: a map among those read is not sound.
-    """
-    transforms = dataset.pipeline.transforms
-    places = [i for i, one in enumerate(transforms) if isinstance(one, CheckLabelMap)]
-    if not places or transforms[places[0]].num_classes is None:
-        return None
-    load, check = transforms[places[0] - 1 : places[0] + 1]
-    counts, maps = np.zeros(256, int), 0
-    end = time.monotonic() + _SECONDS
-    for index in np.random.default_rng(0).permutation(len(dataset)).tolist():
-        results = check(load(dataset.get_data_info(index)))
-        counts += np.bincount(results["gt_seg_map"].ravel(), minlength=256)
-        maps += 1
-        found = maps >= _FEWEST_MAPS and counts[: check.num_classes].all()
-        if found or time.monotonic() > end:
-            break
-    pixels = counts[: check.num_classes]
-    ignored = int(counts.sum() - pixels.sum())
-    return LabelCounts(pixels.tolist(), ignored, maps, len(dataset))

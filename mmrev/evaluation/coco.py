@@ -7,8 +7,6 @@ images and classes are numbered anew from 1 before: pycocotools takes a match wi
 annotation 0 for none, and hotcoco wants ids that are not negative.
 """
 
-import contextlib
-import io
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +15,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from mmrev.console import hushed
 from mmrev.evaluation.categories import numbered, refuse_repeated
 
 ENGINES = ("hotcoco", "pycocotools")
@@ -214,7 +213,7 @@ def evaluate(
     results = _results(detections, iou_type, images, categories)
     modules = [import_module(name) for name in _MODULES[engine]]
     coco, evaluator = modules[0].COCO, modules[1].COCOeval
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its steps
+    with hushed():  # pycocotools reports its steps
         expected = coco()
         expected.dataset = renumbered
         expected.createIndex()

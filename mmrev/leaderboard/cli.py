@@ -5,8 +5,6 @@ import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -14,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import replacing
-from mmrev.console import line_width, printable, quiet, show
+from mmrev.console import hushed, line_width, printable, quiet, show
 from mmrev.leaderboard.groups import selected
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
@@ -169,7 +167,7 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 def _verify(args: Namespace) -> None:
     quiet()
-    with redirect_stdout(StringIO()):  # mmpretrain reports what it does without
+    with hushed():  # mmpretrain reports what it does without
         from mmrev.leaderboard import recompute  # noqa: F401
     from mmrev.leaderboard.verify import Check, verify
 

@@ -4,8 +4,6 @@ Record and predictions may come from anybody: only known metrics and data sets a
 built from the config that a record holds, without the arguments that write files.
 """
 
-import contextlib
-import io
 import logging
 import re
 import warnings
@@ -21,6 +19,7 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS, init_default_scope
 
 import mmrev.evaluation  # noqa: F401  registers the metrics
 from mmrev.class_order import order_classes
+from mmrev.console import hushed
 from mmrev.evaluation.coverage import image_key
 from mmrev.evaluation.predictions import image_name, read_predictions
 from mmrev.leaderboard.record import DataPart, MeasuredRecord
@@ -141,7 +140,7 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), hushed():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -18,6 +18,7 @@ from torch import nn
 
 from mmrev.datasets.annotations import check_instances, check_panoptic, listed
 from mmrev.datasets.checked import contents_of, place_of
+from mmrev.datasets.class_counts import count_labels
 from mmrev.errors import UserError
 from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
 from mmrev.wrappers import plain_datasets
@@ -60,6 +61,7 @@ class CheckHook(Hook):
         while hasattr(model, "module"):  # of several processes, of augmented tests
             model = model.module
         check_queries(model)
+        watch_tokens(model)
         first = None
         for split, loop in _loops(runner):
             inner = plain_datasets(loop.dataloader.dataset)
@@ -95,22 +97,54 @@ def check_queries(model: nn.Module) -> None:
             )
 
 
+def watch_tokens(model: nn.Module) -> None:
+    """Let a detector refuse images of fewer tokens than it chooses queries from.
+
+    What an image has is known when it comes; mmdet ends in an error of ``topk`` then.
+
+    Afterwards the model's forward pass may raise UserError.
+    """
+    two_stage = getattr(model, "as_two_stage", False)
+    copes = hasattr(model, "dense_topk_ratio")  # DDQ, which pads
+    if not two_stage or copes or getattr(model, "keeps_what_there_is", False):
+        return
+
+    def check(_: nn.Module, args: tuple, settings: dict, output: Any) -> None:
+        memory = output[0] if isinstance(output, tuple) else output
+        tokens, queries = memory.shape[1], model.num_queries
+        if tokens < queries:
+            levels = settings.get("spatial_shapes")
+            sizes = "" if levels is None else f" on levels of {levels.tolist()}"
+            raise UserError(
+                f"model.num_queries: expected at most {tokens}, the tokens{sizes} that "
+                f"this batch's images have, got {queries}; lower it, resize images to "
+                "more pixels, or use mmrev.DINO, which takes what there is."
+            )
+
+    model.encoder.register_forward_hook(check, with_kwargs=True)
+
+
 def check_heads(model: nn.Module, dataset: BaseDataset, split: str) -> None:
     """Compare the number of classes of each head with the data set's.
 
     Raises:
         UserError: names the head.
     """
-    classes = dataset.metainfo.get("classes")
     # Open vocabularies are not numbered.
-    if classes is None or getattr(dataset, "return_classes", False):
+    if getattr(dataset, "return_classes", False):
         return
-    expected = {len(classes)}
+    classes = dataset.metainfo.get("classes")
+    if classes is None and not hasattr(dataset, "CLASSES"):  # which mmpretrain's have
+        return
+    expected = {len(classes or ())}
     if things := dataset.metainfo.get("thing_classes"):
         expected.add(len(things))
     for name, module in model.named_modules():
         number = getattr(module, "num_classes", None)
         if not isinstance(number, int) or not _is_head(name):
+            continue
+        if classes is None:  # only the labels themselves can be compared
+            count_labels(dataset, number)
             continue
         # A mask for all classes together has its own meaning of their number.
         if number not in expected and not getattr(module, "class_agnostic", False):
@@ -237,7 +271,7 @@ def _is_head(name: str) -> bool:
         return False
     # Of heads in a row the number follows the name.
     last = name.rstrip("0123456789").rstrip(".").rpartition(".")[-1]
-    return last.endswith("_head") and last not in _OTHER_HEADS
+    return f"_{last}".endswith("_head") and last not in _OTHER_HEADS
 
 
 def _choices(model: nn.Module) -> Iterator[tuple[str, int, int, int]]:

@@ -1,7 +1,5 @@
 """Speed and memory of our metrics beside pycocotools, mmdet's and mmseg's."""
 
-import contextlib
-import io
 import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -14,10 +12,10 @@ import torch
 from mmengine.evaluator import BaseMetric
 from rich.table import Table
 
-from mmrev.console import show
+from mmrev.console import hushed, show
 from mmrev.measure.speed import paired_times
 
-with contextlib.redirect_stdout(io.StringIO()):  # mmdet says what it does without
+with hushed():  # mmdet says what it does without
     from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
     from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
 
@@ -104,7 +102,7 @@ def segmentation_case(size: int, classes: int, seed: int = 0) -> dict:
 
 def detection_metric(name: str, ann_file: str, classes: int) -> BaseMetric:
     """Build ours by engine, 'hotcoco' or 'pycocotools', or the metric of 'mmdet'."""
-    with _quiet():
+    with hushed():
         if name == "mmdet":
             metric = MMDetCocoMetric(ann_file, proposal_nums=(1, 10, 100))
         else:
@@ -187,13 +185,8 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.hstack([corner, corner + np.exp(rng.uniform(2, 5, (count, 2)))])
 
 
-def _quiet() -> contextlib.AbstractContextManager:
-    """Swallow what pycocotools prints of its steps."""
-    return contextlib.redirect_stdout(io.StringIO())
-
-
 def _evaluate(metric: BaseMetric, samples: list[dict]) -> None:
-    with _quiet():
+    with hushed():
         for sample in samples:
             metric.process({}, [sample])
         metric.evaluate(len(samples))

@@ -1,4 +1,4 @@
-"""Label maps that must not reach a model, and which classes occur in them."""
+"""Label maps that must not reach a model."""
 
 import pickle
 
@@ -8,9 +8,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.utils import register_all_modules
 from PIL import Image
 
-import mmrev.datasets.label_maps as label_maps
 from mmrev.datasets.checked import use_checked_data
-from mmrev.datasets.label_maps import count_labels
 from mmrev.errors import UserError
 
 CLASSES = ("ground", "road", "tree")
@@ -91,21 +89,3 @@ def test_labels_without_the_zero(build):
     assert sorted(np.unique(dataset[0]["gt_seg_map"])) == [2, 255]
     with pytest.raises(UserError, match="got 3 in 1 pixels"):
         build(labels(4), reduce_zero_label=True)[0]
-
-
-def test_counts(build, monkeypatch):
-    counts = count_labels(build(labels(1, 255), labels(1, 1)))
-    assert counts.pixels == [44, 3, 0]
-    assert (counts.ignored, counts.maps, counts.total) == (1, 2, 2)
-    assert (counts + counts).pixels == [88, 6, 0]
-    # It ends where every class was found, and where its time is over.
-    monkeypatch.setattr(label_maps, "_FEWEST_MAPS", 1)
-    assert count_labels(build(labels(1, 2), labels(1, 2))).maps == 1
-    monkeypatch.setattr(label_maps, "_SECONDS", -1.0)
-    assert count_labels(build(labels(1), labels(1))).maps == 1
-
-
-def test_nothing_to_count(build):
-    dataset = build(labels(1))
-    dataset.pipeline.transforms = dataset.pipeline.transforms[:1]
-    assert count_labels(dataset) is None

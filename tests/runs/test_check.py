@@ -1,10 +1,12 @@
 """What is compared before the first iteration: model, data sets and metrics."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.dataset import ConcatDataset
@@ -26,6 +28,7 @@ from mmrev.runs.check import (
     check_metric,
     check_queries,
     check_sizes,
+    watch_tokens,
 )
 from mmrev.runs.occurrence import check_occurrence
 
@@ -126,6 +129,35 @@ def test_more_detections_than_candidates():
     check_queries(masks)
 
 
+class Encoder(nn.Module):
+    def forward(self, query, spatial_shapes):
+        return query
+
+
+def test_fewer_tokens_than_queries():
+    def model(**attributes):
+        return head(as_two_stage=True, num_queries=7, encoder=Encoder(), **attributes)
+
+    def encode(model, tokens):
+        return model.encoder(
+            query=torch.zeros(1, tokens, 4), spatial_shapes=torch.tensor([[2, 3]])
+        )
+
+    detector = model()
+    watch_tokens(detector)
+    assert encode(detector, 7).shape == (1, 7, 4)
+    with pytest.raises(UserError) as caught:
+        encode(detector, 6)
+    assert str(caught.value) == (
+        "model.num_queries: expected at most 6, the tokens on levels of [[2, 3]] that "
+        "this batch's images have, got 7; lower it, resize images to more pixels, or "
+        "use mmrev.DINO, which takes what there is."
+    )
+    tolerant = model(keeps_what_there_is=True)
+    watch_tokens(tolerant)
+    encode(tolerant, 6)
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_head_of_another_number_of_classes(coco, number):
     model = head(
@@ -169,6 +201,44 @@ def test_heads_of_things_and_stuff(tmp_path):
     model.bbox_head.num_classes = 3
     with pytest.raises(UserError, match=r"model.bbox_head: .*got 3;"):
         check_heads(model, dataset, "train")
+
+
+def test_a_panoptic_map_of_another_size_than_its_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Of panopticapi, which PyPI does not have, mmdet takes this.
+    utils = SimpleNamespace(rgb2id=lambda image: image.astype(int) @ (1, 256, 256**2))
+    monkeypatch.setitem(sys.modules, "panopticapi", SimpleNamespace(utils=utils))
+    register_all_modules(init_default_scope=True)
+    segment = dict(id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
+    file = dict(
+        images=content()["images"],
+        categories=[dict(id=1, name="cat", isthing=1)],
+        annotations=[
+            dict(image_id=i, file_name=f"{i}.png", segments_info=[segment])
+            for i in range(2)
+        ],
+    )
+    (tmp_path / "p.json").write_text(json.dumps(file))
+    (tmp_path / "maps").mkdir()
+    for number, size in enumerate([(20, 10), (10, 20)]):
+        Image.new("RGB", (20, 10)).save(f"{number}.jpg")
+        Image.new("RGB", size, (1, 0, 0)).save(f"maps/{number}.png")
+    dataset = CocoPanopticDataset(
+        "p.json",
+        metainfo=dict(classes=("cat",), thing_classes=("cat",), stuff_classes=()),
+        data_prefix=dict(img="", seg="maps"),
+        pipeline=[
+            dict(type="mmdet.LoadImageFromFile"),
+            dict(type="mmdet.LoadPanopticAnnotations"),
+        ],
+    )
+    assert dataset[0]["gt_masks"].masks.all()
+    with pytest.raises(UserError) as caught:
+        dataset[1]
+    assert str(caught.value) == (
+        "maps/1.png: expected the size of its image 1.jpg, 20 x 10, got 10 x 20; mend "
+        "the map."
+    )
 
 
 def test_a_class_without_objects(coco, warned):
@@ -235,7 +305,7 @@ def test_two_classes_drawn_as_0_and_255(masks, warned):
 
 
 def test_of_a_part_of_the_maps_only_what_is_plain(masks, warned, monkeypatch):
-    monkeypatch.setattr("mmrev.datasets.label_maps._SECONDS", -1.0)
+    monkeypatch.setattr("mmrev.datasets.class_counts._SECONDS", -1.0)
     with pytest.raises(UserError, match=r"1 of 2 label maps.*\(dog\)"):
         check_occurrence([masks((0, 255), (0,))], "refused")
     dataset = masks((0, 1), (0, 1))

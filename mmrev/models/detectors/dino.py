@@ -24,7 +24,12 @@ class DINO(mmdet.models.DINO):
     """`mmdet.DINO` that makes a query of every token where there are too few.
 
     The first of the learned queries are then used, and there are as many predictions.
+
+    Attributes:
+        keeps_what_there_is: tells the checks of a run that this is no mistake.
     """
+
+    keeps_what_there_is = True
 
     def pre_decoder(self, memory: Tensor, *args: Any, **kwargs: Any) -> tuple:
         """Choose the queries, as mmdet does, but no more than there are tokens.
