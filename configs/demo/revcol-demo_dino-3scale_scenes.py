@@ -2,7 +2,7 @@ r"""RevCol-demo under DINO on the embedded scenes; `make demo` runs it.
 
 Run: python tools/train.py configs/demo/revcol-demo_dino-3scale_scenes.py
 Its backbone starts from the classifier of digits, which `make demo` trains before.
-Hardware: 2 CPU cores. Expected: AP50 0.587.
+Hardware: 2 CPU cores. Expected: AP50 0.581.
 """
 
 _base_ = [
@@ -20,4 +20,4 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.channels[1:]),
 )
-expected_results = dict(metric="coco/bbox_mAP_50", value=0.587, tolerance=0.1)
+expected_results = dict(metric="coco/bbox_mAP_50", value=0.581, tolerance=0.1)

@@ -2,7 +2,7 @@ r"""RevCol-demo under Mask2Former on the embedded scenes; `make demo` runs it.
 
 Run: python tools/train.py configs/demo/revcol-demo_mask2former_scenes.py
 Its backbone starts from the detector's, which `make demo` trains before.
-Hardware: 2 CPU cores. Expected: mIoU 66.97.
+Hardware: 2 CPU cores. Expected: mIoU 66.02.
 """
 
 _base_ = [
@@ -20,4 +20,4 @@ model = dict(
     decode_head=dict(in_channels=_base_.channels),
     auxiliary_head=dict(in_channels=_base_.channels[1]),
 )
-expected_results = dict(metric="mIoU", value=66.97, tolerance=6.0)
+expected_results = dict(metric="mIoU", value=66.02, tolerance=6.0)
