@@ -61,14 +61,15 @@ setup(
     else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["mmrev", "mmrev.*"]),
+    py_modules=["mmrev_ops"],
     package_data={
         "mmrev.browse": ["*.html"],
         "mmrev.leaderboard.published": ["*.json"],
         "mmrev.leaderboard.site": ["templates/*.html", "assets/*"],
     },
-    install_requires=["torch>=2.4,<2.14", "numpy"],
+    install_requires=["torch>=2.4", "numpy"],
     extras_require={
         "suite": suite,
         "demo": read_requirements("demo"),

@@ -7,6 +7,7 @@ It sets how long OpenMP's threads spin: every tool, study and test passes here f
 
 import warnings
 
+import mmrev_ops  # noqa: F401  mmcv.ops, where nothing is compiled
 from mmrev.compatibility import missing_or_too_old
 from mmrev.threads import wait_briefly
 
