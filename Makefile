@@ -1,4 +1,5 @@
-# PYTHON=python3.12 chooses the interpreter of .venv (3.10, 3.11 or 3.12).
+# PYTHON=python3.12 chooses the interpreter of .venv (3.10 to 3.13), OPS=compiled
+# compiles mmcv's ops, which needs a C++ compiler and nothing else here needs.
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -7,8 +8,8 @@ BIN := .venv/bin
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-setup:  ## create or repair .venv with the pinned stack (PYTHON=... to choose one)
-	@python3 -I mmrev/bootstrap.py $(if $(PYTHON),--python $(PYTHON))
+setup:  ## create or repair .venv with the pinned stack (PYTHON=..., OPS=compiled)
+	@python3 -I mmrev/bootstrap.py $(if $(PYTHON),--python $(PYTHON)) $(if $(OPS),--ops $(OPS))
 
 test: setup  ## the quick tests
 	$(BIN)/python -m pytest

@@ -51,7 +51,8 @@ class BuildWithMim(build_py):
                 shutil.copy(source, mim / name)
 
 
-suite = read_requirements("suite", "runtime")
+# torchvision computes mmcv's ops; which one follows from the torch that is there.
+suite = [*read_requirements("suite", "runtime"), "torchvision"]
 setup(
     name="mmrev",
     version=read_version(),

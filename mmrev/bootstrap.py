@@ -3,43 +3,38 @@
 Run by path (``python3 -I mmrev/bootstrap.py``) with any Python from 3.8 on and
 nothing installed: standard library only, and nothing of mmrev.
 
-The work is a list of steps. A finished step leaves a stamp, a hash of all that went
-into it, so the next run skips it. A run first removes what an interrupted one left
-half-installed and compares every installed file with its package's list; whatever is
-missing, damaged or of another version is installed again.
+uv does the work, from ``requirements/``: it keeps what fits, fetches in parallel, and
+takes from its cache what it has fetched before. Here is what it leaves to do: a Python,
+a package index as pip knows it, packages that an interrupted run left half-installed,
+and mmcv's compiled ops, which nothing needs (see `mmrev.ops`).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-import zipfile
-from collections import deque
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHONS = ((3, 10), (3, 11), (3, 12))
-DISK_GB = 14
-"""Free space a first set-up needs: torch with CUDA 7, wheels and build 5, spare 2."""
+UV = "uv==0.13.9"
+PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
+DISK_GB = 10
+"""Free space a first set-up needs: torch with CUDA 7, the others 2, spare 1."""
 JOB_GB = 2.5
 """Memory of one compiler process of mmcv's build, measured."""
-PIP = "pip==26.3"
-RETRY = "then run `make setup` again; finished steps are kept."
+RETRY = "then run `make setup` again; what is installed is kept."
 
 
 class SetupError(Exception):
-    """A step cannot be done.
+    """Something cannot be done.
 
     Args:
         why: what is wrong.
@@ -52,32 +47,17 @@ class SetupError(Exception):
         self.do = do
 
 
-# --- what is asked for -------------------------------------------------------------
+# --- the machine -------------------------------------------------------------------
 
-
-def pins(text: str) -> dict[str, str]:
-    """Normalised name -> version of the ``name==version`` lines of a file's text."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#]+)", text, flags=re.MULTILINE)
-    return {normalise(name): version for name, version in found}
-
-
-def normalise(name: str) -> str:
-    """A distribution's name as PEP 503 writes it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def essence(text: str) -> str:
-    """A requirement file without its comments and blank lines."""
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
-
-
-def digest(*parts: str) -> str:
-    """Hash of some texts, in order."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-# --- what the machine has ----------------------------------------------------------
+PROBE = (
+    "import json, struct, sys, sysconfig, importlib.util as u;"
+    "print(json.dumps(dict("
+    "version=sys.version_info[:3],"
+    "bits=struct.calcsize('P') * 8,"
+    "executable=getattr(sys, '_base_executable', sys.executable),"
+    "include=sysconfig.get_paths()['include'],"
+    "ensurepip=u.find_spec('ensurepip') is not None)))"
+)
 
 
 def probe(command: str) -> dict | None:
@@ -124,8 +104,8 @@ def choose_python(asked: str | None, venv: Path, names: tuple[str, ...]) -> dict
     do = (
         f"run `make setup PYTHON={usable[0]}`, which is installed here."
         if usable
-        else "install one (Debian/Ubuntu: apt-get install python3.11 python3.11-venv "
-        "python3.11-dev), then `make setup PYTHON=python3.11`."
+        else "install one (Debian/Ubuntu: apt-get install python3 python3-venv), then "
+        "`make setup PYTHON=python3`."
     )
     if asked is None:
         found = "none was found"
@@ -137,14 +117,99 @@ def choose_python(asked: str | None, venv: Path, names: tuple[str, ...]) -> dict
     raise SetupError(f"{found}; needed: 64-bit Python {wanted}.", do)
 
 
-def check_disk(free_bytes: int, where: Path, needed_gb: float) -> None:
+def check_disk(free_bytes: int, where: Path) -> None:
     """Refuse to begin what the disk cannot hold."""
-    free = free_bytes / 1e9
-    if free < needed_gb:
+    if free_bytes / 1e9 < DISK_GB:
         raise SetupError(
-            f"{free:.1f} GB free at {where}, about {needed_gb:.0f} GB are needed.",
+            f"{free_bytes / 1e9:.1f} GB free at {where}, {DISK_GB} GB are needed.",
             "free some space or put the clone on another disk, " + RETRY,
         )
+
+
+def gpu_visible() -> bool:
+    """Whether an NVIDIA GPU is here and not hidden by CUDA_VISIBLE_DEVICES."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    devices = list(Path("/dev").glob("nvidia[0-9]*")) + list(Path("/dev").glob("dxg"))
+    return bool(devices)
+
+
+# --- what is installed -------------------------------------------------------------
+
+
+def pins(text: str) -> dict[str, str]:
+    """Name -> version of the ``name==version`` lines of a file's text."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#]+)", text, flags=re.MULTILINE))
+
+
+def damage(info: Path) -> str | None:
+    """What is wrong with an installed distribution, None if nothing is.
+
+    Compares every file with its ``RECORD``, which installers write last: by size, which
+    takes a second for the whole stack.
+    """
+    record = info / "RECORD"
+    if not record.exists() or not (info / "METADATA").exists():
+        return "was not installed to the end"
+    with record.open(newline="", encoding="utf-8") as lines:
+        for name, _, size in csv.reader(lines):
+            if not size or name.endswith(".pyc"):  # Python rewrites its caches
+                continue
+            try:
+                actual = os.stat(os.path.join(info.parent, name)).st_size
+            except OSError:
+                return f"lacks {name}"
+            if actual != int(size):
+                return f"has a changed {name}"
+    return None
+
+
+def sweep(site: Path) -> list[str]:
+    """Remove what tells that broken distributions are installed; uv brings them anew.
+
+    Returns:
+        One line for each distribution that was found damaged.
+    """
+    found = []
+    for info in sorted(site.glob("*.dist-info")):
+        problem = damage(info)
+        if problem:
+            found.append(f"{info.name[: -len('.dist-info')]} {problem}")
+            shutil.rmtree(info)
+    return found
+
+
+# --- the package index -------------------------------------------------------------
+
+# What pip is told about indexes, under uv's names; pip's words are kept as they are.
+FROM_PIP = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+}
+
+
+def index_settings(pip_config: str) -> dict[str, str]:
+    """The environment that makes uv ask the indexes that pip asks.
+
+    Args:
+        pip_config: what ``pip config list`` prints.
+    """
+    found = {}
+    for key, value in re.findall(r"^[^.]*\.([\w-]+)='(.*)'$", pip_config, re.MULTILINE):
+        if key in FROM_PIP:
+            found[FROM_PIP[key]] = value
+    for name in ("UV_FIND_LINKS", "UV_INSECURE_HOST"):
+        if name in found:
+            found[name] = ",".join(found[name].split())
+    if "UV_INDEX" in found:  # pip looks at all of them, uv at the first that has it
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return {name: found[name] for name in found if name not in os.environ}
+
+
+# --- mmcv's compiled ops -----------------------------------------------------------
 
 
 def check_compiler(compiler: str | None, include: Path, python: str) -> None:
@@ -176,11 +241,6 @@ def build_jobs(cores: int, memory_gb: float) -> int:
     return max(1, min(cores, int(memory_gb / JOB_GB)))
 
 
-def memory_gb() -> float:
-    """Physical memory, in GB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
 def find_nvcc() -> str | None:
     """CUDA's compiler, where torch's build looks for it."""
     for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
@@ -188,47 +248,6 @@ def find_nvcc() -> str | None:
             return str(Path(home) / "bin" / "nvcc")
     default = Path("/usr/local/cuda/bin/nvcc")
     return shutil.which("nvcc") or (str(default) if default.exists() else None)
-
-
-def gpu_visible() -> bool:
-    """Whether an NVIDIA GPU is here and not hidden by CUDA_VISIBLE_DEVICES."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return False
-    devices = list(Path("/dev").glob("nvidia[0-9]*")) + list(Path("/dev").glob("dxg"))
-    return bool(devices)
-
-
-def ops_target(torch_cuda: str | None, nvcc_version: str | None, gpu: bool) -> str:
-    """What mmcv's ops are compiled for: ``'cpu'`` or ``'cuda'``.
-
-    Args:
-        torch_cuda: CUDA version of the installed torch, None for a CPU build.
-        nvcc_version: version of CUDA's compiler, None if there is none.
-        gpu: whether a GPU is visible.
-
-    Raises:
-        SetupError: if a GPU would be left without the ops it needs.
-    """
-    if torch_cuda is None:
-        return "cpu"
-    if nvcc_version is None:
-        if not gpu:
-            return "cpu"
-        raise SetupError(
-            "a GPU is present but no CUDA compiler (nvcc); on the GPU mmcv's ops "
-            "work only if compiled for it.",
-            f"install the CUDA {torch_cuda} toolkit and set CUDA_HOME, or use "
-            "docker/, or give up the GPU with `export CUDA_VISIBLE_DEVICES=`, " + RETRY,
-        )
-    if nvcc_version.split(".")[0] != torch_cuda.split(".")[0]:
-        if not gpu:
-            return "cpu"
-        raise SetupError(
-            f"nvcc is of CUDA {nvcc_version}, torch of CUDA {torch_cuda}: their "
-            "major versions must be equal.",
-            f"point CUDA_HOME at a CUDA {torch_cuda} toolkit, " + RETRY,
-        )
-    return "cuda"
 
 
 def nvcc_release(nvcc: str | None) -> str | None:
@@ -240,7 +259,30 @@ def nvcc_release(nvcc: str | None) -> str | None:
     return match[1] if match else None
 
 
-# --- what is installed -------------------------------------------------------------
+def ops_target(torch_cuda: str | None, nvcc_version: str | None, gpu: bool) -> str:
+    """What mmcv's ops are compiled for: ``'cpu'`` or ``'cuda'``.
+
+    Args:
+        torch_cuda: CUDA version of the installed torch, None for a CPU build.
+        nvcc_version: version of CUDA's compiler, None if there is none.
+        gpu: whether a GPU is visible.
+
+    Raises:
+        SetupError: if a GPU would be left without ops.
+    """
+    if torch_cuda is None:
+        return "cpu"
+    major, wanted = (nvcc_version or "none").split(".")[0], torch_cuda.split(".")[0]
+    if major == wanted:
+        return "cuda"
+    if not gpu:
+        return "cpu"
+    raise SetupError(
+        f"a GPU is present, torch is of CUDA {torch_cuda}, and nvcc, CUDA's compiler, "
+        f"is of CUDA {nvcc_version or '(there is none)'}: ops compiled for a GPU need "
+        "one of torch's major version.",
+        f"point CUDA_HOME at a CUDA {torch_cuda} toolkit, or use docker/, " + RETRY,
+    )
 
 
 def torch_build(site: Path) -> tuple[str, str | None]:
@@ -251,655 +293,247 @@ def torch_build(site: Path) -> tuple[str, str | None]:
     return version[1] if version else "unknown", cuda[1] if cuda else None
 
 
-def installed(site: Path) -> dict[str, str]:
-    """Normalised name -> version of every distribution in a site-packages folder."""
-    found = {}
-    for path in site.glob("*.dist-info"):
-        name, _, version = path.name[: -len(".dist-info")].partition("-")
-        found[normalise(name)] = version
-    return found
+# --- the environment ---------------------------------------------------------------
 
 
-def damage(info: Path) -> str | None:
-    """What is wrong with an installed distribution, None if nothing is.
-
-    Compares every file with its ``RECORD``, which pip writes last: by size, which
-    takes a second for the whole stack.
-    """
-    record = info / "RECORD"
-    if not record.exists() or not (info / "METADATA").exists():
-        return "was not installed to the end"
-    with record.open(newline="", encoding="utf-8") as lines:
-        for name, _, size in csv.reader(lines):
-            if not size or name.endswith(".pyc"):  # Python rewrites its caches
-                continue
-            try:
-                actual = os.stat(os.path.join(info.parent, name)).st_size
-            except OSError:
-                return f"lacks {name}"
-            if actual != int(size):
-                return f"has a changed {name}"
-    return None
-
-
-def sweep(site: Path) -> list[str]:
-    """Remove the traces of broken installations, so that pip installs them anew.
-
-    Returns:
-        One line for each distribution that was found damaged.
-    """
-    for leftover in site.glob("~*"):  # pip's set-aside copies of an interrupted run
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
-    found = []
-    for info in sorted(site.glob("*.dist-info")):
-        problem = damage(info)
-        if problem:
-            found.append(f"{info.name[: -len('.dist-info')]} {problem}")
-            shutil.rmtree(info)
-    return found
-
-
-# --- stamps ------------------------------------------------------------------------
-
-
-class Stamps:
-    """Keys of the finished steps and what was installed then, in one JSON file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            self.steps = dict(state["steps"])
-            self.installed = dict(state["installed"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self.steps = {}
-            self.installed = {}
-
-    def save(self) -> None:
-        """Write all at once: a kill leaves the old file or the new one."""
-        part = self.path.with_suffix(".part")
-        state = {"steps": self.steps, "installed": self.installed}
-        part.write_text(json.dumps(state, indent=1), encoding="utf-8")
-        os.replace(part, self.path)
-
-    def set(self, step: str, key: str) -> None:
-        """Mark a step as finished."""
-        self.steps[step] = key
-        self.save()
-
-
-# --- running pip -------------------------------------------------------------------
-
-DIAGNOSES = (
-    (
-        r"No space left on device|Errno 28",
-        "the disk is full.",
-        "free some space, " + RETRY,
-    ),
-    (
-        r"NewConnectionError|NameResolutionError|Temporary failure in name resolution"
-        r"|Network is unreachable|ConnectTimeout|ReadTimeout|ProxyError"
-        r"|Connection (?:refused|reset)|SSLError",
-        "the package index cannot be reached.",
-        "check the network (and PIP_INDEX_URL, HTTPS_PROXY if you use them), " + RETRY,
-    ),
-    (
-        r"(?:fatal error: |: )Killed|Killed signal terminated program|signal 9",
-        "a process was killed, most likely for lack of memory.",
-        "close other programs or compile with fewer processes (MAX_JOBS=1 make "
-        "setup), " + RETRY,
-    ),
-    (
-        r"C\+\+20 or later compatible compiler is required",
-        "the installed torch needs C++20, mmcv is compiled as C++17.",
-        "keep to the torch of requirements/build.txt, " + RETRY,
-    ),
-    (
-        r"Python\.h: No such file",
-        "Python's headers are missing.",
-        "install them (Debian/Ubuntu: apt-get install python3-dev), " + RETRY,
-    ),
-    (
-        r"No module named '?pkg_resources",
-        "setuptools is too new for mmcv's build.",
-        "keep to the setuptools of requirements/build.txt, " + RETRY,
-    ),
-    (
-        r"(?:CUDA_HOME environment variable is not set|detected CUDA version)",
-        "the CUDA toolkit does not fit torch.",
-        "point CUDA_HOME at a toolkit of torch's CUDA version, " + RETRY,
-    ),
-    (
-        r"No matching distribution found for (\S+)",
-        "the package index has no {0} for this Python and platform.",
-        "use another Python (make setup PYTHON=python3.11) or check PIP_INDEX_URL, "
-        + RETRY,
-    ),
-    (
-        r"Permission denied: '?([^'\n]+)",
-        "no permission to write {0}.",
-        "run as the owner of the clone, " + RETRY,
-    ),
-    (
-        r"error: command \S*(?:c\+\+|g\+\+|gcc|clang)\S* failed|ninja: build stopped",
-        "a compiler failed.",
-        "read the end of the log (GCC 9 or later is needed), " + RETRY,
-    ),
-)
-
-
-def diagnose(output: str) -> SetupError:
-    """Name the cause of a failed command from what it printed."""
-    for pattern, why, do in DIAGNOSES:
-        match = re.search(pattern, output)
-        if match:
-            return SetupError(why.format(*match.groups()), do)
-    errors = [line for line in output.splitlines() if "error" in line.lower()]
-    last = (errors or output.splitlines() or ["it printed nothing"])[-1].strip()
-    return SetupError(last[:300], "read the log for the rest, " + RETRY)
-
-
-class Display:
-    """Progress: one rewritten line on a terminal, now and then a line elsewhere.
-
-    Args:
-        stream: where it goes.
-        interval: seconds between lines where there is no terminal.
-    """
-
-    def __init__(self, stream=sys.stdout, interval: float = 15.0):
-        self.stream = stream
-        self.rewrites = stream.isatty()
-        self.interval = 0.5 if self.rewrites else interval
-        self.doing = ""
-
-    def line(self, text: str) -> None:
-        """A line that stays."""
-        self.stream.write(("\r\x1b[K" if self.rewrites else "") + text + "\n")
-        self.stream.flush()
-
-    @contextlib.contextmanager
-    def ticking(self):
-        """Show what is being done, and for how long, even while nothing is said."""
-        self.doing = "starting"
-        began = time.monotonic()
-        stop = threading.Event()
-
-        def tick() -> None:
-            while not stop.wait(self.interval):
-                text = f"      {self.doing} ({time.monotonic() - began:.0f} s)"
-                if self.rewrites:
-                    width = shutil.get_terminal_size().columns - 1
-                    self.stream.write("\r\x1b[K" + text[:width])
-                    self.stream.flush()
-                else:
-                    self.line(text)
-
-        thread = threading.Thread(target=tick, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-class ProgressReader:
-    """Turns pip's output lines into words for a person."""
-
-    def __init__(self):
-        self.subject = ""
-
-    def read(self, line: str) -> str | None:
-        """What to show for a line, None if it says nothing new."""
-        collecting = re.match(r"Collecting (\S+)", line)
-        downloading = re.match(r"\s*Downloading (\S+)", line)
-        if collecting or downloading:
-            name = (downloading or collecting)[1].rsplit("/", 1)[-1]
-            self.subject = re.split(r"-\d|[=<>;\[(]", name)[0]
-            return f"fetching {self.subject}"
-        raw = re.match(r"Progress (\d+) of (\d+)", line)
-        if raw:
-            done, total = int(raw[1]), int(raw[2])
-            return f"fetching {self.subject}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
-        ninja = re.match(r"\s*\[(\d+)/(\d+)\]", line)
-        if ninja:
-            return f"compiling: file {ninja[1]} of {ninja[2]}"
-        if line.startswith("Installing collected packages"):
-            return f"unpacking {line.count(',') + 1} packages"
-        return None
-
-
-class Setup:
-    """The steps from an empty folder to a working ``.venv``.
+class Environment:
+    """``.venv`` of a clone.
 
     Args:
         root: the clone.
-        interpreter: facts about the Python to make the environment with.
-        display: where progress goes.
-        log: open, locked file for the output of all commands.
+        interpreter: facts about the Python to make it with.
     """
 
-    def __init__(self, root: Path, interpreter: dict, display: Display, log):
+    def __init__(self, root: Path, interpreter: dict):
         self.root = root
         self.interpreter = interpreter
-        self.display = display
-        self.log = log
+        self.name = "python{}.{}".format(*interpreter["version"])
         self.venv = root / ".venv"
         self.python = self.venv / "bin" / "python"
-        self.python_name = "python{}.{}".format(*interpreter["version"])
-        self.site = self.venv / "lib" / self.python_name / "site-packages"
-        folder = root / "requirements"
-        self.requirements = {
-            path.stem: essence(path.read_text(encoding="utf-8"))
-            for path in sorted(folder.glob("*.txt"))
-        }
-        self.stamps = Stamps(self.venv / "mmrev-setup.json")
+        self.site = self.venv / "lib" / self.name / "site-packages"
+        self.settings: dict[str, str] = {}
 
-    def keys(self) -> dict[str, str]:
-        """Step -> hash of what goes into it, in the order of the steps."""
-        files = self.requirements
-        base = json.dumps([self.interpreter["version"], str(self.root)])
-        constraints = files["constraints"]
-        packaging = [
-            (self.root / name).read_text(encoding="utf-8")
-            for name in ("setup.py", "mmrev/__init__.py")
-        ]
-        libraries = [files[name] for name in ("runtime", "demo", "tests")]
-        torch = pins(files["build"])["torch"]
-        return {
-            "python": digest(base, PIP),
-            "torch": digest(base, files["build"], constraints),
-            "libraries": digest(base, *libraries, constraints),
-            "mmcv": digest(base, torch, self.mmcv_pin, self.cuda_request()),
-            "toolboxes": digest(base, files["suite"]),
-            "mmrev": digest(base, *packaging),
-        }
-
-    @property
-    def mmcv_pin(self) -> str:
-        """The line of requirements/suite.txt that has compiled ops."""
-        return "onedl-mmcv==" + pins(self.requirements["suite"])["onedl-mmcv"]
-
-    @staticmethod
-    def cuda_request() -> str:
-        """What of the surroundings decides how the ops are compiled."""
-        nvcc = find_nvcc()
-        if nvcc is None:
-            return f"gpu {gpu_visible()}"
-        return f"{nvcc} {os.environ.get('TORCH_CUDA_ARCH_LIST', '')}"
-
-    def run(self) -> list[str]:
-        """Do what is not done yet.
-
-        Returns:
-            Names of the steps that were carried out.
-        """
-        keys = self.keys()
-        self.repair()
-        todo = [step for step in keys if self.stamps.steps.get(step) != keys[step]]
-        if not todo:
-            return []
-        if "python" in todo or "torch" in todo:
-            free = shutil.disk_usage(self.root).free
-            check_disk(free, self.root, DISK_GB)
-        if "mmcv" in todo:  # before the long downloads, not after them
-            include = Path(self.interpreter["include"])
-            check_compiler(find_compiler(), include, self.python_name)
-        for number, step in enumerate(keys, start=1):
-            if step not in todo:
-                continue
-            title = TITLES[step]
-            self.display.line(f"[{number}/{len(keys)}] {step}: {title}")
-            began = time.monotonic()
-            try:
-                getattr(self, "step_" + step)()
-            except SetupError as error:
-                error.step = f"step {number} of {len(keys)} ({step})"
-                raise
-            self.stamps.set(step, keys[step])
-            self.display.line(f"      done in {time.monotonic() - began:.0f} s")
-        self.stamps.installed = installed(self.site)
-        self.stamps.save()
-        return todo
-
-    def repair(self) -> None:
-        """Take back the stamps of what is no longer as it was installed."""
-        if not self.answers():
-            self.stamps.steps.clear()
-            return
-        now = installed(self.site)
-        problems = sweep(self.site)
-        for name, version in self.stamps.installed.items():
-            if name not in now:
-                problems.append(f"{name} {version} is gone")
-            elif now[name] != version and name in self.pinned:
-                problems.append(f"{name} is {now[name]} instead of {version}")
-        for problem in sorted(set(problems)):
-            self.display.line(f"repairing: {problem}")
-        if not problems:
-            return
-        # mmcv stays as it is unless it is the one: it may take ten minutes.
-        kept = () if any("mmcv" in problem for problem in problems) else ("mmcv",)
-        steps = self.stamps.steps
-        self.stamps.steps = {name: steps[name] for name in kept if name in steps}
-        self.stamps.save()
-
-    @property
-    def pinned(self) -> dict[str, str]:
-        """Every pin but the constraints."""
-        files = self.requirements
-        names = [name for name in files if name != "constraints"]
-        return pins("\n".join(files[name] for name in names))
-
-    def answers(self) -> bool:
-        """Whether the environment's interpreter starts and has pip."""
+    def prepare(self) -> None:
+        """Make the environment, or mend it; afterwards it holds uv."""
         found = probe(str(self.python))
         if found is None or found["version"] != self.interpreter["version"]:
-            return False
-        return (self.site / "pip" / "__main__.py").exists()
-
-    # --- steps ---------------------------------------------------------------------
-
-    def step_python(self) -> None:
-        """An environment with a known pip; one that works is kept."""
-        if not self.answers() or not self.pip_works():
-            python = self.interpreter["executable"]
             if not self.interpreter["ensurepip"]:
                 raise SetupError(
-                    f"{python} has no ensurepip, so it cannot make environments.",
-                    f"install it (Debian/Ubuntu: apt-get install "
-                    f"{self.python_name}-venv), " + RETRY,
+                    f"{self.interpreter['executable']} has no ensurepip, so it cannot "
+                    "make environments.",
+                    f"install it (Debian/Ubuntu: apt-get install {self.name}-venv), "
+                    + RETRY,
                 )
+            check_disk(shutil.disk_usage(self.root).free, self.root)
             shutil.rmtree(self.venv, ignore_errors=True)
-            self.command([python, "-I", "-m", "venv", str(self.venv)])
-        self.pip("install", PIP)
+            command = [self.interpreter["executable"], "-I", "-m", "venv"]
+            self.run([*command, str(self.venv)])
+        for problem in sweep(self.site):
+            print(f"repairing: {problem}", flush=True)
+        pip = [str(self.python), "-I", "-m", "pip"]
+        if not (self.site / f"{UV.replace('==', '-')}.dist-info").exists():
+            if not (self.site / "pip" / "__main__.py").exists():
+                self.run([str(self.python), "-I", "-m", "ensurepip"])
+            self.run([*pip, "install", "--quiet", "--disable-pip-version-check", UV])
+        run = subprocess.run([*pip, "config", "list"], capture_output=True, text=True)
+        self.settings = index_settings(run.stdout)
 
-    def step_torch(self) -> None:
-        """What the ops are compiled with and against."""
-        self.pip("install", *self.constrained("build"))
+    def install(self) -> None:
+        """Bring every package to its pin; nothing is compiled."""
+        folder = self.root / "requirements"
+        rivals = {"opencv_python", "opencv_contrib_python"}
+        for name in rivals:  # which share the folder cv2 with the headless build
+            if list(self.site.glob(f"{name}-*.dist-info")):
+                self.uv("uninstall", name, "opencv-python-headless")
+        files = [
+            part
+            for name in ("torch", "runtime", "demo", "tests")
+            for part in ("-r", str(folder / f"{name}.txt"))
+        ]
+        constraints = ("-c", str(folder / "constraints.txt"))
+        build = ("--build-constraints", str(folder / "build.txt"))
+        self.uv("install", *self.cpu_only(), *constraints, *files)
+        # In an environment of its own, which has no torch, mmcv's build compiles
+        # nothing; that of the others needs nothing else.
+        self.uv("install", "--no-deps", *build, "-r", str(folder / "suite.txt"))
+        if self.is_changed():
+            self.uv("install", "--no-deps", *build, "--editable", str(self.root))
 
-    def step_libraries(self) -> None:
-        """Everything with ready-made wheels."""
-        # The two builds of opencv share the folder cv2: only one may be there.
-        rivals = {"opencv-python", "opencv-contrib-python"} & set(installed(self.site))
-        if rivals:
-            self.pip("uninstall", "-y", *rivals, "opencv-python-headless")
-        self.pip("install", *self.constrained("runtime", "demo", "tests"))
+    def is_changed(self) -> bool:
+        """Whether this repository is to be installed (again): uv would each time."""
+        installed = [
+            info.stat().st_mtime
+            for info in self.site.glob("mmrev-*.dist-info/direct_url.json")
+            if json.loads(info.read_text())["url"] == self.root.as_uri()
+        ]
+        names = ("setup.py", "pyproject.toml", "mmrev_ops.pth", "mmrev/__init__.py")
+        files = [self.root / name for name in names]
+        files += [*self.root.glob("installing/*"), *self.root.glob("requirements/*")]
+        newest = max(path.stat().st_mtime for path in files if path.exists())
+        return not installed or newest > max(installed)
 
-    def step_toolboxes(self) -> None:
-        """The OpenMMLab packages; mmcv is there already."""
-        path = str(self.root / "requirements" / "suite.txt")
-        self.pip("install", "--no-deps", "--no-build-isolation", "-r", path)
+    def cpu_only(self) -> tuple[str, ...]:
+        """Options for a torch without CUDA's 5 GB, where no GPU would use them.
 
-    def step_mmrev(self) -> None:
-        """This repository, editable."""
-        options = ("--no-deps", "--no-build-isolation", "--editable")
-        self.pip("install", *options, str(self.root))
+        Its index is another one: it is asked only if the user named no index, and left
+        alone if it does not answer.
+        """
+        torch = f"torch=={self.pinned('torch')['torch']}"
+        named = {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_TORCH_BACKEND"} & {
+            *self.settings,
+            *os.environ,
+        }
+        if gpu_visible() or named or list(self.site.glob("torch-*.dist-info")):
+            return ()
+        options = ("--torch-backend", "cpu")
+        trial = ("install", "--dry-run", "--no-deps", "--quiet", *options, torch)
+        quick = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "10"}
+        run = subprocess.run(
+            [*self.uv_command(*trial)],
+            env={**os.environ, **self.settings, **quick},
+            capture_output=True,
+        )
+        return () if run.returncode else options
 
-    def step_mmcv(self) -> None:
-        """Mmcv, compiled against the installed torch or from pip's cache."""
+    def provide_ops(self, compiled: bool) -> None:
+        """Compile mmcv's ops if that is asked for; drop those of another torch."""
         version, torch_cuda = torch_build(self.site)
+        note = self.venv / "mmcv-ops"  # what the ops that are there were compiled for
+        there = next(self.site.glob("mmcv/_ext*.so"), None)
+        if not there and not compiled:
+            return
         target = ops_target(torch_cuda, nvcc_release(find_nvcc()), gpu_visible())
-        built_for = f"torch {version}, {target}"
+        wanted = f"mmcv {self.pinned('suite')['onedl-mmcv']}, torch {version}, {target}"
         if target == "cuda":
-            built_for += " " + os.environ.get("TORCH_CUDA_ARCH_LIST", "native")
-        cache = WheelCache(self.pip_cache(), "onedl_mmcv", self.interpreter["tag"])
-        cache.drop_stale(built_for)
-        had = cache.wheels()
-        if "onedl-mmcv" in installed(self.site):  # of another torch, or damaged
-            self.pip("uninstall", "-y", "onedl-mmcv")
-        self.install_mmcv(target)
-        problem = self.ops_problem()
-        if problem and had:
-            self.display.line(f"      the cached wheel does not work: {problem}")
-            cache.drop_all()
-            self.pip("uninstall", "-y", "onedl-mmcv")
-            self.install_mmcv(target)
-            problem = self.ops_problem()
-        if problem:
+            wanted += " " + os.environ.get("TORCH_CUDA_ARCH_LIST", "native")
+        if there and note.exists() and note.read_text() == wanted:
+            return
+        pin = f"onedl-mmcv=={self.pinned('suite')['onedl-mmcv']}"
+        options = ["--no-deps", "--reinstall-package", "onedl-mmcv"]
+        if not compiled:
+            print("mmcv's ops were compiled for another torch: they go.", flush=True)
+            build = str(self.root / "requirements" / "build.txt")
+            self.uv("install", *options, "--build-constraints", build, pin)
+            return
+        include = Path(self.interpreter["include"])
+        check_compiler(find_compiler(), include, self.name)
+        print("compiling mmcv's ops: some minutes", flush=True)
+        tools = str(self.root / "requirements" / "build.txt")
+        self.uv("install", "-r", tools)
+        # uv keeps a wheel by these settings, and so one for each torch.
+        settings = f"onedl-mmcv:compiled-for={wanted}"
+        options += ["--no-build-isolation", "--config-settings-package", settings]
+        self.uv("install", *options, pin, environment=build_environment(target))
+        if problem := self.ops_problem():
             raise SetupError(
                 f"mmcv was compiled but its ops do not load: {problem}",
                 "run `.venv/bin/python -m mmrev.doctor`, " + RETRY,
             )
-        cache.remember(built_for)
-
-    def install_mmcv(self, target: str) -> None:
-        """Install mmcv; pip compiles it unless its cache holds the wheel."""
-        jobs = build_jobs(os.cpu_count() or 1, memory_gb())
-        environment = {
-            "MMCV_WITH_OPS": "1",
-            "MAX_JOBS": os.environ.get("MAX_JOBS", str(jobs)),
-        }
-        # Python's own flags ask for debug information: a third of the build's time.
-        flags = os.environ.get("CPPFLAGS", "")
-        environment["CPPFLAGS"] = f"{flags} -g0".strip()
-        if target == "cuda":
-            nvcc = Path(find_nvcc() or "")
-            environment.update(FORCE_CUDA="1", CUDA_HOME=str(nvcc.parent.parent))
-        else:
-            environment.update(FORCE_CUDA="0", CUDA_VISIBLE_DEVICES="")
-        options = ("--no-deps", "--no-build-isolation", "--verbose")
-        self.pip("install", *options, self.mmcv_pin, environment=environment)
+        note.write_text(wanted)
 
     def ops_problem(self) -> str | None:
         """Why the compiled ops do not load, None if they do."""
-        extension = next(self.site.glob("mmcv/_ext*.so"), None)
-        if extension is None:
-            return "the wheel holds no mmcv/_ext"
-        # The file alone: mmcv's own import needs packages of later steps.
-        code = (
-            "import importlib.util as u, torch;"
-            f"s = u.spec_from_file_location('_ext', {str(extension)!r});"
-            "m = u.module_from_spec(s); s.loader.exec_module(m); m.nms"
-        )
+        code = "import torch, mmcv._ext as e; assert not e.__file__.endswith('.py')"
         command = [str(self.python), "-I", "-c", code]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode == 0:
             return None
         return (run.stderr.strip().splitlines() or [f"exit {run.returncode}"])[-1]
 
-    # --- commands ------------------------------------------------------------------
+    def pinned(self, name: str) -> dict[str, str]:
+        """The pins of a requirement file."""
+        path = self.root / "requirements" / f"{name}.txt"
+        return pins(path.read_text(encoding="utf-8"))
 
-    def pip_works(self) -> bool:
-        """Whether the environment's pip is whole enough to install another."""
-        command = [str(self.python), "-I", "-m", "pip", "--version"]
-        return subprocess.run(command, capture_output=True).returncode == 0
+    def uv_command(self, *arguments: str) -> list[str]:
+        """A command of ``uv pip`` for this environment."""
+        program = str(self.venv / "bin" / "uv")
+        return [program, "pip", *arguments, "--python", str(self.python)]
 
-    def constrained(self, *files: str) -> list[str]:
-        """Arguments of pip for some requirement files."""
-        folder = self.root / "requirements"
-        arguments = ["-c", str(folder / "constraints.txt")]
-        for name in files:
-            arguments += ["-r", str(folder / f"{name}.txt")]
-        return arguments
+    def uv(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        """Run ``uv pip``, which shows its progress and says what is wrong itself."""
+        self.run(self.uv_command(*arguments), environment)
 
-    def pip_cache(self) -> Path:
-        """Folder of pip's cache."""
-        command = [str(self.python), "-I", "-m", "pip", "cache", "dir"]
-        run = subprocess.run(command, capture_output=True, text=True)
-        return Path(run.stdout.strip()) if run.returncode == 0 else self.venv / "cache"
-
-    def pip(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        """Run the environment's pip."""
-        command = [str(self.python), "-I", "-m", "pip", *arguments]
-        if arguments[0] == "install" and PIP not in arguments:
-            command += ["--progress-bar", "raw"]
-        command += ["--no-input", "--disable-pip-version-check"]
-        self.command(command, environment)
-
-    def command(
-        self, command: list[str], environment: dict[str, str] | None = None
-    ) -> None:
-        """Run a command, show its progress, keep its output in the log.
+    def run(self, command: list[str], environment: dict[str, str] | None = None):
+        """Run a command that prints for itself.
 
         Raises:
-            SetupError: with the cause, if it fails.
+            SetupError: it failed.
         """
-        reader = ProgressReader()
-        tail: deque[str] = deque(maxlen=400)
-        self.log.write("$ " + " ".join(command) + "\n")
-        self.log.flush()
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            env={**os.environ, **(environment or {})},
-            # The log is also the lock: a pip that outlives its parent holds it.
-            pass_fds=(self.log.fileno(),),
-        )
-        try:
-            with self.display.ticking():
-                for line in process.stdout:
-                    self.display.doing = reader.read(line) or self.display.doing
-                    if not line.startswith("Progress "):
-                        self.log.write(line)
-                        tail.append(line)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            self.log.flush()
-        status = process.wait()
-        if status < 0:
+        env = {**os.environ, **self.settings, **(environment or {})}
+        status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL).returncode
+        name = Path(command[0]).name
+        if status < 0 or status == 137:
             raise SetupError(
-                f"{Path(command[0]).name} was ended from outside by signal {-status}.",
+                f"{name} was ended from outside (signal {-status % 128}).",
                 "if nobody did that, memory ran out: close other programs or set "
                 "MAX_JOBS=1, " + RETRY,
             )
         if status:
-            raise diagnose("".join(tail))
+            raise SetupError(
+                f"{name} failed (exit status {status}); the lines above say why.",
+                "mend that (a network, a full disk, an index that UV_DEFAULT_INDEX or "
+                "pip's settings name), " + RETRY,
+            )
 
 
-class WheelCache:
-    """The wheels of one package in pip's cache, and what each was built for.
-
-    pip takes a cached wheel by name and Python only, so one built against another
-    torch would be installed without a word. What this set-up built is therefore noted
-    beside the wheels, by hash; a wheel nobody noted is tried, not trusted.
-
-    Args:
-        folder: pip's cache folder.
-        package: name as in the wheel's file name.
-        tag: Python tag, such as ``cp311``.
-    """
-
-    def __init__(self, folder: Path, package: str, tag: str):
-        self.folder = folder / "wheels"
-        self.pattern = f"**/{package}-*-{tag}-*.whl"
-        self.notes = folder / "mmrev-wheels.json"
-
-    def wheels(self) -> list[Path]:
-        """The cached wheels for this Python."""
-        return sorted(self.folder.glob(self.pattern))
-
-    def read_notes(self) -> dict[str, str]:
-        """Hash of a wheel -> what it was built for."""
-        try:
-            return dict(json.loads(self.notes.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return {}
-
-    def drop_stale(self, built_for: str) -> None:
-        """Remove the wheels known to be built for something else, or cut short."""
-        notes = self.read_notes()
-        for wheel in self.wheels():
-            noted = notes.get(file_hash(wheel), built_for)
-            if noted != built_for or not zipfile.is_zipfile(wheel):
-                wheel.unlink()
-
-    def drop_all(self) -> None:
-        """Remove every wheel of the package for this Python."""
-        for wheel in self.wheels():
-            wheel.unlink()
-
-    def remember(self, built_for: str) -> None:
-        """Note what the present wheels were built for."""
-        if not self.wheels():
-            return
-        notes = self.read_notes()
-        notes.update({file_hash(wheel): built_for for wheel in self.wheels()})
-        part = self.notes.with_suffix(".part")
-        part.write_text(json.dumps(notes, indent=1), encoding="utf-8")
-        os.replace(part, self.notes)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    value = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            value.update(block)
-    return value.hexdigest()
-
-
-TITLES = {
-    "python": "the environment and its pip",
-    "torch": "torch and the build tools (7 GB with CUDA's libraries)",
-    "libraries": "libraries, demo data and test tools",
-    "mmcv": "mmcv with compiled ops (some minutes, seconds if pip has them cached)",
-    "toolboxes": "mmengine, mmdet, mmseg, mmpretrain",
-    "mmrev": "this repository",
-}
-
-PROBE = (
-    "import json, struct, sys, sysconfig, importlib.util as u;"
-    "print(json.dumps(dict("
-    "version=sys.version_info[:3],"
-    "bits=struct.calcsize('P') * 8,"
-    "executable=getattr(sys, '_base_executable', sys.executable),"
-    "tag='cp%d%d' % sys.version_info[:2],"
-    "include=sysconfig.get_paths()['include'],"
-    "ensurepip=u.find_spec('ensurepip') is not None)))"
-)
+def build_environment(target: str) -> dict[str, str]:
+    """What mmcv's build is told by variables."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    jobs = build_jobs(os.cpu_count() or 1, memory_gb)
+    # Python's own flags ask for debug information: a third of the build's time.
+    flags = os.environ.get("CPPFLAGS", "")
+    found = {
+        "MAX_JOBS": os.environ.get("MAX_JOBS", str(jobs)),
+        "CPPFLAGS": f"{flags} -g0".strip(),
+    }
+    if target == "cuda":
+        nvcc = Path(find_nvcc() or "")
+        return {**found, "FORCE_CUDA": "1", "CUDA_HOME": str(nvcc.parent.parent)}
+    return {**found, "FORCE_CUDA": "0", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--python", help="interpreter to use (3.10, 3.11 or 3.12)")
+    parser.add_argument("--python", help="interpreter to use (3.10 to 3.13)")
+    parser.add_argument("--ops", choices=["compiled"], help="compile mmcv's ops")
     return parser.parse_args()
 
 
-def lock(path: Path, display: Display):
-    """Open the log and wait until no other set-up of this clone is running."""
-    log = path.open("a", encoding="utf-8")
+def lock(path: Path):
+    """Wait until no other set-up of this clone is running."""
+    held = path.open("a", encoding="utf-8")
     try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        display.line("another set-up of this clone is still running; waiting for it")
-        fcntl.flock(log, fcntl.LOCK_EX)
-    log.truncate(0)
-    return log
+        print("another set-up of this clone is still running; waiting for it")
+        fcntl.flock(held, fcntl.LOCK_EX)
+    return held
 
 
 def main() -> int:
-    """Set up, and say what was done or why it could not be."""
-    display = Display()
+    """Set up, or say why it could not be done."""
     began = time.monotonic()
-    path = ROOT / ".venv.log"
-    names = (sys.executable, "python3.12", "python3.11", "python3.10")
+    args = parse_arguments()
+    names = tuple(f"python{major}.{minor}" for major, minor in reversed(PYTHONS))
     try:
-        interpreter = choose_python(parse_arguments().python, ROOT / ".venv", names)
-        done = Setup(ROOT, interpreter, display, lock(path, display)).run()
+        interpreter = choose_python(
+            args.python, ROOT / ".venv", (sys.executable, *names)
+        )
+        with lock(ROOT / ".venv.lock"):
+            environment = Environment(ROOT, interpreter)
+            environment.prepare()
+            environment.install()
+            environment.provide_ops(args.ops == "compiled")
     except SetupError as error:
-        step = getattr(error, "step", "checks before the first step")
-        display.line(f"\nmake setup failed: {step}\nwhy: {error.why}")
-        display.line(f"do:  {error.do}\nlog: {path}")
+        print(f"\nmake setup failed: {error.why}\ndo: {error.do}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        display.line("\nstopped; `make setup` goes on from here.")
+        print("\nstopped; `make setup` goes on from here.", file=sys.stderr)
         return 130
     seconds = time.monotonic() - began
-    state = "is ready" if done else "was ready"
-    display.line(f".venv {state} ({seconds:.0f} s). Check: python -m mmrev.doctor")
+    print(f".venv is ready ({seconds:.0f} s). Check: python -m mmrev.doctor")
     return 0
 
 

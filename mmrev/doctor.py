@@ -20,9 +20,9 @@ from typing import Literal
 
 from mmrev.compatibility import ENGINE, TOOLBOXES, Package, release
 
-PYTHONS = ((3, 10), (3, 11), (3, 12))
-TORCH = ("2.4", "2.14")
-"""Versions of torch: from the first, and before the second."""
+PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
+TORCH = "2.4"
+"""The oldest torch that is accepted; see README for those that were tried."""
 FREE_GB = 5.0
 MAKE = "in a clone of mmrev: make setup"
 OPENCV = (
@@ -87,6 +87,12 @@ if facts['available']:
 import cv2
 facts = dict(version=cv2.__version__)
 """,
+    "torchvision": """
+import torch, torchvision
+kept = torchvision.ops.nms(torch.tensor([[0., 0., 4., 4.]]), torch.ones(1), .5).tolist()
+if kept != [0]:
+    raise RuntimeError('nms kept %s instead of [0]' % kept)
+""",
     "mmengine": "import mmengine.runner",
     "mmcv": "import mmcv",
     "mmcv.ops": """
@@ -95,7 +101,8 @@ import mmcv._ext
 from mmcv.ops import get_compiling_cuda_version, nms
 boxes = torch.tensor([[0., 0., 4., 4.], [0., 0., 4., 3.9], [5., 5., 9., 9.]])
 scores = torch.tensor([.9, .8, .7])
-facts = dict(cuda=get_compiling_cuda_version())
+facts = dict(compiled=not str(mmcv._ext.__file__).endswith('.py'),
+             cuda=get_compiling_cuda_version())
 kept = nms(boxes, scores, .5)[1].tolist()
 if kept != [0, 2]:
     raise RuntimeError('nms kept %s instead of [0, 2]' % kept)
@@ -167,22 +174,32 @@ def check_python(version: tuple[int, ...]) -> Finding:
     if version[:2] in PYTHONS:
         return Finding("Python", "ok", found)
     return Finding(
-        "Python", "broken", f"{found}; needed: 3.10 to 3.12", "make setup PYTHON=..."
+        "Python", "broken", f"{found}; needed: 3.10 to 3.13", "make setup PYTHON=..."
     )
 
 
 def check_torch(version: str | None, probe: Probe) -> Finding:
-    """Whether torch imports and is of a version that mmcv compiles with."""
+    """Whether torch imports and is new enough."""
     remedy = f"pip install torch==2.10.0 torchvision==0.25.0 ({MAKE})"
     if version is None:
         return Finding("torch", "broken", "missing", remedy)
     if probe.error:
         return Finding("torch", "broken", f"{version}, {probe.error}", remedy)
-    low, high = TORCH
-    if not release(low) <= release(version) < release(high):
-        found = f"{version}; accepted: from {low}, before {high}"
+    if release(version) < release(TORCH):
+        found = f"{version}; accepted: from {TORCH}"
         return Finding("torch", "broken", found, remedy)
     return Finding("torch", "ok", version)
+
+
+def check_torchvision(version: str | None, torch: str | None, probe: Probe) -> Finding:
+    """Whether torchvision's operators, which compute mmcv's, work with this torch."""
+    remedy = f"pip install torch==2.10.0 torchvision==0.25.0 ({MAKE})"
+    if version is None:
+        return Finding("torchvision", "broken", "missing", remedy)
+    if probe.error:
+        what = f"{version} does not work beside torch {torch}: {probe.error}"
+        return Finding("torchvision", "broken", what, remedy)
+    return Finding("torchvision", "ok", version)
 
 
 def check_package(package: Package, probe: Probe) -> Finding:
@@ -218,20 +235,27 @@ def mend_missing(module: str, package: Package) -> str:
 
 
 def check_ops(mmcv: tuple[str, str] | None, torch: str | None, probe: Probe) -> Finding:
-    """Whether mmcv's compiled ops load with this torch and compute."""
+    """Whether mmcv's ops, compiled or not, load with this torch and compute."""
     subject = "mmcv.ops"
     if mmcv is None or torch is None:
         return Finding(subject, "broken", "needs torch and mmcv", MAKE)
     name, version = mmcv
     rebuild = (
-        f"pip cache remove {name.replace('-', '_')}; MMCV_WITH_OPS=1 pip install "
-        f"--force-reinstall --no-deps --no-build-isolation {name}=={version}"
+        "in a clone of mmrev: make setup OPS=compiled; elsewhere: pip install "
+        f"--no-cache-dir --force-reinstall --no-deps --no-build-isolation {name}=="
+        f"{version}"
     )
+    if probe.error is None and not probe.facts["compiled"]:
+        return Finding(subject, "ok", "not compiled: torchvision and torch compute")
     if probe.error is None:
         return Finding(subject, "ok", f"compiled, CUDA: {probe.facts['cuda']}")
     if "No module named 'mmcv._ext'" in probe.error:
-        what = f"{name} {version} was installed without its compiled ops (mmcv._ext)"
-    elif "undefined symbol" in probe.error or "died" in probe.error:
+        what = f"{name} {version} has no compiled ops, and nothing stands in for them"
+        remedy = (
+            f"pip install --no-deps mmrev, or import mmrev before mmcv.ops ({MAKE})"
+        )
+        return Finding(subject, "broken", what, remedy)
+    if "undefined symbol" in probe.error or "died" in probe.error:
         what = f"compiled against another torch than {torch}: {probe.error}"
     else:
         what = probe.error
@@ -309,9 +333,13 @@ def check_gpu(present: bool, torch: Probe, ops: Probe) -> Finding:
         what = f"{label}; torch has kernels only for {' '.join(facts['archs'])}"
         return Finding(subject, "broken", what, "install a torch built for this GPU")
     compiled = ops.facts.get("cuda", "")
-    if not ops.error and compiled.split(".")[0] != facts["cuda"].split(".")[0]:
+    if (
+        ops.facts.get("compiled")
+        and compiled.split(".")[0] != facts["cuda"].split(".")[0]
+    ):
         what = f"{label}; mmcv's ops are compiled for CUDA {compiled or 'not at all'}"
-        return Finding(subject, "broken", what, "set CUDA_HOME, then make setup")
+        remedy = "set CUDA_HOME, then make setup OPS=compiled; or reinstall mmcv"
+        return Finding(subject, "broken", what, remedy)
     return Finding(subject, "ok", label)
 
 
@@ -347,6 +375,9 @@ def examine() -> Iterator[Finding]:
     torch_version = version_of("torch")
     yield check_python(sys.version_info[:3])
     yield check_torch(torch_version, found["torch"])
+    yield check_torchvision(
+        version_of("torchvision"), torch_version, found["torchvision"]
+    )
     yield check_opencv(opencv_distributions(), found["cv2"])
     for package in ENGINE:
         yield check_package(package, found[package.module])

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
-import zipfile
-from io import StringIO
+import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,7 @@ from mmrev import bootstrap
 from mmrev.bootstrap import SetupError
 
 ROOT = Path(__file__).parent.parent
-PY311 = {"version": [3, 11, 7], "bits": 64, "include": "/include"}
-STEPS = ["python", "torch", "libraries", "mmcv", "toolboxes", "mmrev"]
+PY311 = {"version": [3, 11, 7], "bits": 64, "include": "/include", "ensurepip": True}
 
 
 def install(site: Path, name: str, version: str, files: dict[str, str]) -> Path:
@@ -35,162 +34,214 @@ def install(site: Path, name: str, version: str, files: dict[str, str]) -> Path:
     return info
 
 
-class FakeSetup(bootstrap.Setup):
-    """A set-up whose steps only note that they ran, or fail as told."""
+class FakeEnvironment(bootstrap.Environment):
+    """An environment whose commands are noted, and install what they name."""
 
-    def __init__(self, root: Path, fail: str | None = None):
-        display = bootstrap.Display(StringIO())
-        super().__init__(root, PY311, display, StringIO())
-        self.fail = fail
-        self.ran = []
+    def __init__(self, root: Path):
+        super().__init__(root, PY311)
         self.site.mkdir(parents=True, exist_ok=True)
+        self.commands = []
+        self.problem = None
 
-    def answers(self) -> bool:
-        return (self.venv / "bin/python").exists()
+    def run(self, command, environment=None):
+        self.commands.append(" ".join(command).replace(str(self.root), "ROOT"))
+        if "-m venv" in self.commands[-1]:
+            self.site.mkdir(parents=True)
+        if "onedl-mmcv==2.3.6" in command:
+            (self.site / "mmcv").mkdir(exist_ok=True)
+            extension = self.site / "mmcv/_ext.cpython-311.so"
+            extension.unlink(missing_ok=True)
+            if "--no-build-isolation" in command:
+                extension.write_text("ops")
 
-    def step(self, name: str) -> None:
-        if name == self.fail:
-            raise SetupError("a reason", "a remedy")
-        self.ran.append(name)
+    def ops_problem(self):
+        return self.problem
 
-    def step_python(self):
-        self.step("python")
-        (self.venv / "bin").mkdir(exist_ok=True)
-        (self.venv / "bin/python").touch()
-
-    def step_torch(self):
-        self.step("torch")
-        if not list(self.site.glob("torch-*")):
-            install(self.site, "torch", "2.10.0", {"torch/a.py": "torch"})
-
-    def step_libraries(self):
-        self.step("libraries")
-        if not list(self.site.glob("rich-*")):
-            install(self.site, "rich", "15.0.0", {"rich/a.py": "rich"})
-
-    def step_mmcv(self):
-        self.step("mmcv")
-        if not list(self.site.glob("onedl_mmcv-*")):
-            install(self.site, "onedl_mmcv", "2.3.6", {"mmcv/_ext.so": "ops"})
-
-    def step_toolboxes(self):
-        self.step("toolboxes")
-
-    def step_mmrev(self):
-        self.step("mmrev")
+    def did(self) -> list[str]:
+        """What was run since the last time, without the programs' own names."""
+        names = "ROOT/.venv/bin/uv pip ", " --python ROOT/.venv/bin/python"
+        found = [
+            one.replace(names[0], "").replace(names[1], "") for one in self.commands
+        ]
+        self.commands = []
+        return found
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A clone with small requirement files on a machine without a GPU."""
+def environment(tmp_path, monkeypatch):
+    """That of a small clone on a machine without a GPU, with torch in it."""
     (tmp_path / "requirements").mkdir()
-    texts = {
-        "build": "torch==2.10.0  # why\n",
-        "suite": "onedl-mmcv==2.3.6\n",
-        "runtime": "rich==15.0.0\n",
-        "demo": "",
-        "tests": "",
-        "constraints": "",
-    }
+    texts = {"torch": "torch==2.10.0  # why\n", "suite": "onedl-mmcv==2.3.6\n"}
     for name, text in texts.items():
         (tmp_path / f"requirements/{name}.txt").write_text(text)
-    (tmp_path / "mmrev").mkdir()
-    (tmp_path / "mmrev/__init__.py").write_text("")
-    (tmp_path / "setup.py").write_text("")
     monkeypatch.setattr(bootstrap, "check_compiler", lambda *_: None)
-    monkeypatch.setattr(bootstrap, "check_disk", lambda *_: None)
     monkeypatch.setattr(bootstrap, "find_nvcc", lambda: None)
     monkeypatch.setattr(bootstrap, "gpu_visible", lambda: False)
-    return tmp_path
+    monkeypatch.setattr(bootstrap, "probe", lambda _: PY311)
+    quiet = subprocess.CompletedProcess([], 0, stdout="")
+    monkeypatch.setattr(bootstrap.subprocess, "run", lambda *_, **__: quiet)
+    found = FakeEnvironment(tmp_path)
+    put_torch(found, "2.10.0", "'12.8'")
+    return found
 
 
-def test_first_run_does_every_step_in_order_and_second_none(root):
-    assert FakeSetup(root).run() == STEPS
-    again = FakeSetup(root)
-    assert again.run() == []
-    assert again.ran == []
+def put_torch(environment: FakeEnvironment, version: str, cuda: str) -> None:
+    for info in environment.site.glob("torch-*"):
+        info.joinpath("RECORD").unlink()
+    bootstrap.sweep(environment.site)
+    text = f"__version__ = '{version}'\ncuda: Optional[str] = {cuda}\n"
+    install(environment.site, "torch", version, {"torch/version.py": text})
 
 
-def test_a_comment_in_the_requirements_changes_nothing(root):
-    FakeSetup(root).run()
-    (root / "requirements/build.txt").write_text("# why not\n\ntorch==2.10.0\n")
-    assert FakeSetup(root).run() == []
+def test_nothing_is_compiled_by_itself(environment):
+    environment.install()
+    environment.provide_ops(False)
+    torch, suite, own = environment.did()
+    assert torch.startswith("install -c ROOT/requirements/constraints.txt -r ")
+    assert "--no-build-isolation" not in torch + suite + own
+    assert suite == (
+        "install --no-deps --build-constraints ROOT/requirements/build.txt "
+        "-r ROOT/requirements/suite.txt"
+    )
+    assert own.endswith("--editable ROOT")
 
 
-def test_another_torch_compiles_the_ops_anew(root):
-    FakeSetup(root).run()
-    (root / "requirements/build.txt").write_text("torch==2.9.0\n")
-    assert FakeSetup(root).run() == ["torch", "mmcv"]
+def test_the_clone_is_installed_again_when_it_changed(environment):
+    assert environment.is_changed()
+    origin = environment.site / "mmrev-0.1.0.dist-info/direct_url.json"
+    origin.parent.mkdir()
+    for root in (environment.root / "other", environment.root):
+        origin.write_text(json.dumps({"url": root.as_uri()}))
+        assert environment.is_changed() is (root != environment.root)
+    later = time.time() + 60
+    os.utime(environment.root / "requirements/torch.txt", (later, later))
+    assert environment.is_changed()
 
 
-def test_another_python_does_everything_anew(root):
-    FakeSetup(root).run()
-    other = FakeSetup(root)
-    other.interpreter = PY311 | {"version": [3, 12, 1]}
-    other.answers = lambda: False
-    assert other.run() == STEPS
-
-
-def test_cuda_compiler_that_appears_compiles_the_ops_anew(root, monkeypatch):
-    FakeSetup(root).run()
+def test_ops_are_compiled_once_for_a_torch(environment, monkeypatch):
+    environment.provide_ops(True)
+    tools, ops = environment.did()
+    assert tools == "install -r ROOT/requirements/build.txt"
+    assert "--reinstall-package onedl-mmcv --no-build-isolation" in ops
+    assert "onedl-mmcv:compiled-for=mmcv 2.3.6, torch 2.10.0, cpu" in ops
+    environment.provide_ops(True)
+    environment.provide_ops(False)
+    assert environment.did() == []  # they stay
     monkeypatch.setattr(bootstrap, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
-    assert FakeSetup(root).run() == ["mmcv"]
-    # The image was built without a GPU; running it with one is no reason to build.
+    monkeypatch.setattr(bootstrap, "nvcc_release", lambda _: "12.8")
+    environment.provide_ops(True)
+    assert "torch 2.10.0, cuda native" in environment.did()[-1]
+
+
+def test_ops_of_another_torch_go_or_are_compiled_anew(environment):
+    environment.provide_ops(True)
+    put_torch(environment, "2.14.1", "None")
+    environment.did()
+    environment.provide_ops(True)
+    assert "torch 2.14.1, cpu" in environment.did()[-1]
+    put_torch(environment, "2.10.0", "None")
+    environment.provide_ops(False)
+    (command,) = environment.did()
+    assert "--reinstall-package onedl-mmcv" in command
+    assert "--no-build-isolation" not in command
+
+
+def test_ops_that_do_not_load_are_told(environment):
+    environment.problem = "undefined symbol"
+    with pytest.raises(SetupError, match="do not load: undefined symbol"):
+        environment.provide_ops(True)
+    environment.problem = None
+    environment.provide_ops(True)  # and tried again
+    assert len(environment.did()) == 4
+
+
+def test_an_environment_of_another_python_is_made_anew(environment, monkeypatch):
+    environment.prepare()
+    assert [one.partition(" -m ")[2] for one in environment.did()] == [
+        "ensurepip",
+        f"pip install --quiet --disable-pip-version-check {bootstrap.UV}",
+    ]
+    monkeypatch.setattr(bootstrap, "probe", lambda _: PY311 | {"version": [3, 12, 1]})
+    environment.interpreter = PY311 | {"executable": "python3.11"}
+    environment.prepare()
+    assert "python3.11 -I -m venv ROOT/.venv" in environment.did()
+    assert not list(environment.site.glob("torch-*"))
+
+
+def test_the_other_opencv_goes(environment):
+    install(environment.site, "opencv_python", "4.12", {"cv2/a.py": ""})
+    environment.install()
+    assert "uninstall opencv_python opencv-python-headless" in environment.did()
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_cuda_is_left_out_where_nothing_would_use_it(environment, monkeypatch, status):
+    """And where the index of such builds answers."""
+    trials = []
+
+    def run(command, **settings):
+        trials.append(command)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(bootstrap.subprocess, "run", run)
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    assert environment.cpu_only() == ()  # there is a torch
+    (environment.site / "torch-2.10.0.dist-info/RECORD").unlink()
+    bootstrap.sweep(environment.site)
+    assert environment.cpu_only() == (("--torch-backend", "cpu") if not status else ())
+    assert "--dry-run" in trials[0] and "torch==2.10.0" in trials[0]
     monkeypatch.setattr(bootstrap, "gpu_visible", lambda: True)
-    assert FakeSetup(root).run() == []
+    assert environment.cpu_only() == ()
+    monkeypatch.setattr(bootstrap, "gpu_visible", lambda: False)
+    environment.settings["UV_DEFAULT_INDEX"] = "https://index.example/simple"
+    assert environment.cpu_only() == ()
+    assert len(trials) == 1
 
 
-@pytest.mark.parametrize("number", range(len(STEPS)))
-def test_a_run_that_failed_goes_on_at_the_failed_step(root, number):
-    step = STEPS[number]
-    with pytest.raises(SetupError) as error:
-        FakeSetup(root, fail=step).run()
-    assert error.value.step == f"step {number + 1} of 6 ({step})"
-    assert FakeSetup(root).run() == STEPS[number:]
+def test_the_indexes_are_those_of_pip(monkeypatch):
+    for name in (*bootstrap.FROM_PIP.values(), "UV_INDEX_STRATEGY"):
+        monkeypatch.delenv(name, raising=False)
+    listed = "\n".join(
+        [
+            ":env:.find-links='/wheels /more'",
+            "global.index-url='https://index.example/simple'",
+            "global.extra-index-url='https://one.example https://two.example'",
+            "install.no-deps='false'",
+        ]
+    )
+    assert bootstrap.index_settings(listed) == {
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_DEFAULT_INDEX": "https://index.example/simple",
+        "UV_INDEX": "https://one.example https://two.example",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+    monkeypatch.setenv("UV_INDEX", "https://mine.example")
+    assert "UV_INDEX" not in bootstrap.index_settings(listed)
+    assert bootstrap.index_settings("") == {}
 
 
-def test_a_deleted_file_is_repaired_without_compiling(root):
-    FakeSetup(root).run()
-    setup = FakeSetup(root)
-    (setup.site / "rich/a.py").unlink()
-    assert setup.run() == ["python", "torch", "libraries", "toolboxes", "mmrev"]
-    assert "repairing: rich-15.0.0 lacks rich/a.py" in setup.display.stream.getvalue()
-    assert FakeSetup(root).run() == []
-
-
-def test_damaged_ops_are_compiled_anew(root):
-    FakeSetup(root).run()
-    setup = FakeSetup(root)
-    (setup.site / "mmcv/_ext.so").write_text("damaged")
-    assert "mmcv" in setup.run()
-    assert (setup.site / "mmcv/_ext.so").read_text() == "ops"
-
-
-def test_a_removed_or_upgraded_distribution_is_noticed(root):
-    FakeSetup(root).run()
-    setup = FakeSetup(root)
-    info = setup.site / "rich-15.0.0.dist-info"
-    info.rename(setup.site / "rich-16.0.0.dist-info")
-    assert "libraries" in setup.run()
-    printed = setup.display.stream.getvalue()
-    assert "repairing: rich is 16.0.0 instead of 15.0.0" in printed
-
-
-def test_an_unreadable_stamp_file_counts_as_none(root):
-    FakeSetup(root).run()
-    (root / ".venv/mmrev-setup.json").write_text('{"steps": {"pyth')
-    assert FakeSetup(root).run() == STEPS
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", r"ended from outside \(signal 9\)"),
+        ("raise SystemExit(2)", r"failed \(exit status 2\); the lines above say why"),
+    ],
+)
+def test_a_command_that_fails_is_told(tmp_path, code, why):
+    environment = bootstrap.Environment(tmp_path, PY311)
+    with pytest.raises(SetupError, match=why) as error:
+        environment.run([sys.executable, "-c", code])
+    assert "make setup" in error.value.do
 
 
 def test_sweep_removes_what_an_interrupted_pip_left(tmp_path):
     whole = install(tmp_path, "whole", "1", {"whole.py": "x"})
     cut = install(tmp_path, "cut", "1", {"cut.py": "x"})
     (cut / "RECORD").unlink()
-    (tmp_path / "~orch").mkdir()
     assert bootstrap.sweep(tmp_path) == ["cut-1 was not installed to the end"]
     assert whole.exists()
     assert not cut.exists()
-    assert not (tmp_path / "~orch").exists()
 
 
 @pytest.mark.parametrize("name", ["torch", "numpy", "rich", "pytest"])
@@ -215,7 +266,9 @@ def test_ops_target(torch_cuda, nvcc, gpu, target):
     assert bootstrap.ops_target(torch_cuda, nvcc, gpu) == target
 
 
-@pytest.mark.parametrize(("nvcc", "why"), [(None, "nvcc"), ("11.8", "CUDA 11.8")])
+@pytest.mark.parametrize(
+    ("nvcc", "why"), [(None, "there is none"), ("11.8", "CUDA 11.8")]
+)
 def test_a_gpu_without_a_fitting_compiler_is_an_error(nvcc, why):
     with pytest.raises(SetupError, match="CUDA") as error:
         bootstrap.ops_target("12.8", nvcc, True)
@@ -242,21 +295,21 @@ def test_missing_compiler_and_headers_are_named(tmp_path):
 
 
 def test_too_small_a_disk_is_named(tmp_path):
-    with pytest.raises(SetupError, match=r"3\.0 GB free at .*about 14 GB"):
-        bootstrap.check_disk(3_000_000_000, tmp_path, 14)
-    bootstrap.check_disk(15_000_000_000, tmp_path, 14)
+    with pytest.raises(SetupError, match=r"3\.0 GB free at .*, 10 GB are needed"):
+        bootstrap.check_disk(3_000_000_000, tmp_path)
+    bootstrap.check_disk(15_000_000_000, tmp_path)
 
 
 def test_python_choice(monkeypatch, tmp_path):
     known = {
-        "python3": {"version": [3, 13, 0], "bits": 64},
+        "python3": {"version": [3, 9, 0], "bits": 64},
         "python3.11": PY311,
         "python3.10": {"version": [3, 10, 2], "bits": 32},
     }
     monkeypatch.setattr(bootstrap, "probe", known.get)
     names = ("python3", "python3.12", "python3.11")
     assert bootstrap.choose_python(None, tmp_path, names) is PY311
-    with pytest.raises(SetupError, match=r"python3 is Python 3\.13\.0") as error:
+    with pytest.raises(SetupError, match=r"python3 is Python 3\.9\.0") as error:
         bootstrap.choose_python("python3", tmp_path, names)
     assert "make setup PYTHON=python3.11" in error.value.do
     with pytest.raises(SetupError, match="32 bit"):
@@ -265,7 +318,7 @@ def test_python_choice(monkeypatch, tmp_path):
         bootstrap.choose_python("python3.12", tmp_path, names)
     with pytest.raises(SetupError, match="none was found") as error:
         bootstrap.choose_python(None, tmp_path, ("python3",))
-    assert "apt-get install python3.11" in error.value.do
+    assert "apt-get install python3 python3-venv" in error.value.do
 
 
 def test_an_environment_keeps_its_python_unless_another_is_asked_for(
@@ -285,122 +338,6 @@ def test_probe_of_a_real_python_and_of_none():
     assert bootstrap.probe("no-such-python") is None
 
 
-@pytest.mark.parametrize(
-    ("output", "why"),
-    [
-        ("OSError: [Errno 28] No space left on device", "disk is full"),
-        ("NewConnectionError: Failed to establish", "index cannot be reached"),
-        ("Temporary failure in name resolution", "index cannot be reached"),
-        ("c++: fatal error: Killed signal terminated program cc1plus", "memory"),
-        ("#error C++20 or later compatible compiler is required", "C++20"),
-        ("fatal error: Python.h: No such file or directory", "headers"),
-        ("detected CUDA version (11.8) mismatches", "CUDA toolkit"),
-        ("No matching distribution found for torch==2.10.0", "no torch==2.10.0"),
-        ("error: command '/usr/bin/g++' failed with exit code 1", "compiler failed"),
-        ("strange\nERROR: something else\nend", "ERROR: something else"),
-        ("", "it printed nothing"),
-    ],
-)
-def test_a_failed_command_is_explained(output, why):
-    error = bootstrap.diagnose(output)
-    assert why in error.why
-    assert "make setup" in error.do
-
-
-def test_progress_is_read_from_pip():
-    reader = bootstrap.ProgressReader()
-    assert reader.read("Collecting torch==2.10.0 (from -r build.txt)") == (
-        "fetching torch"
-    )
-    assert reader.read("  Downloading torch-2.10.0-cp311.whl (899 MB)\n") == (
-        "fetching torch"
-    )
-    assert reader.read("Progress 450000000 of 900000000") == (
-        "fetching torch: 450 of 900 MB"
-    )
-    assert reader.read("  [12/78] c++ -MMD") == "compiling: file 12 of 78"
-    assert reader.read("Installing collected packages: a, b, c") == (
-        "unpacking 3 packages"
-    )
-    assert reader.read("Requirement already satisfied: six") is None
-
-
-class Terminal(StringIO):
-    """A stream that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_goes_on_while_a_command_says_nothing():
-    display = bootstrap.Display(StringIO(), interval=0.01)
-    with display.ticking():
-        display.doing = "unpacking 9 packages"
-        while display.stream.getvalue().count("unpacking 9 packages") < 2:
-            pass
-    lines = display.stream.getvalue().splitlines()
-    assert lines[-1].strip() == "unpacking 9 packages (0 s)"
-
-
-def test_a_terminal_gets_one_line_that_is_rewritten():
-    display = bootstrap.Display(Terminal())
-    display.interval = 0.01
-    with display.ticking():
-        while display.stream.getvalue().count("starting") < 2:
-            pass
-    display.line("done")
-    printed = display.stream.getvalue()
-    assert printed.count("\n") == 1
-    assert printed.endswith("\r\x1b[Kdone\n")
-
-
-def test_a_command_leaves_its_output_in_the_log_and_its_cause_in_the_error(root):
-    setup = FakeSetup(root)
-    with (root / "log").open("w") as setup.log:
-        code = "print('Collecting six'); raise SystemExit('ReadTimeout')"
-        with pytest.raises(SetupError, match="index cannot be reached"):
-            setup.command([sys.executable, "-c", code])
-    assert "Collecting six\n" in (root / "log").read_text()
-    assert setup.display.doing == "fetching six"
-
-
-def test_a_command_that_was_killed_is_told_from_one_that_failed(root):
-    setup = FakeSetup(root)
-    with (root / "log").open("w") as setup.log:
-        code = "import os; os.kill(os.getpid(), 9)"
-        with pytest.raises(SetupError, match="ended from outside by signal 9"):
-            setup.command([sys.executable, "-c", code])
-
-
-def add_wheel(cache: Path, tag: str, text: str) -> Path:
-    path = cache / f"wheels/aa/onedl_mmcv-2.3.6-{tag}-{tag}-linux_x86_64.whl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mmcv/_ext.so", text)
-    return path
-
-
-def test_only_wheels_of_another_torch_leave_the_cache(tmp_path):
-    ours = add_wheel(tmp_path, "cp311", "torch 2.10")
-    other_python = add_wheel(tmp_path, "cp312", "torch 2.9")
-    cache = bootstrap.WheelCache(tmp_path, "onedl_mmcv", "cp311")
-    cache.drop_stale("torch 2.10, cpu")
-    assert ours.exists(), "a wheel that nobody noted is tried"
-    cache.remember("torch 2.10, cpu")
-    cache.drop_stale("torch 2.10, cpu")
-    assert ours.exists()
-    cache.drop_stale("torch 2.10, cuda")
-    assert not ours.exists()
-    assert other_python.exists()
-
-
-def test_a_wheel_cut_short_leaves_the_cache(tmp_path):
-    wheel = add_wheel(tmp_path, "cp311", "x" * 1000)
-    wheel.write_bytes(wheel.read_bytes()[:100])
-    bootstrap.WheelCache(tmp_path, "onedl_mmcv", "cp311").drop_stale("any")
-    assert not wheel.exists()
-
-
 def test_torch_build_is_read_without_import(tmp_path):
     (tmp_path / "torch").mkdir()
     version = tmp_path / "torch/version.py"
@@ -413,7 +350,8 @@ def test_torch_build_is_read_without_import(tmp_path):
 def test_every_requirement_is_pinned_once():
     seen = {}
     for path in sorted((ROOT / "requirements").glob("*.txt")):
-        for line in bootstrap.essence(path.read_text()).splitlines():
+        lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+        for line in filter(None, lines):
             name, separator, version = line.partition("==")
             assert separator, f"{path.name}: {line}"
             assert seen.setdefault(name, version) == version, line
@@ -425,20 +363,5 @@ def test_it_runs_by_path_without_any_package(tmp_path):
         [*command, "no-such-python"], cwd=tmp_path, capture_output=True, text=True
     )
     assert run.returncode == 1
-    assert "make setup failed: checks before the first step" in run.stdout
-    assert "no-such-python is no working Python" in run.stdout
+    assert "make setup failed: no-such-python is no working Python" in run.stderr
     assert "Traceback" not in run.stderr
-
-
-def test_stamps_survive_a_kill_while_they_are_written(tmp_path, monkeypatch):
-    path = tmp_path / "stamps.json"
-    stamps = bootstrap.Stamps(path)
-    stamps.set("python", "one")
-
-    def die(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bootstrap.os, "replace", die)
-    with pytest.raises(KeyboardInterrupt):
-        stamps.set("torch", "two")
-    assert json.loads(path.read_text())["steps"] == {"python": "one"}

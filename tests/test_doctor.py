@@ -41,7 +41,7 @@ def installed(monkeypatch):
         ((3, 9, 9), "broken"),
         ((3, 10, 0), "ok"),
         ((3, 12, 1), "ok"),
-        ((3, 13), "broken"),
+        ((3, 14), "broken"),
     ],
 )
 def test_python(version, status):
@@ -53,7 +53,7 @@ def test_python(version, status):
     [
         ("2.10.0+cu128", None, "ok"),
         ("2.3.1", None, "broken"),
-        ("2.14.0", None, "broken"),
+        ("2.15.0", None, "ok"),
         ("2.10.0", "OSError: libcudart.so.12", "broken"),
         (None, "it is not installed", "broken"),
     ],
@@ -107,10 +107,6 @@ MMCV = ("onedl-mmcv", "2.3.6")
 @pytest.mark.parametrize(
     ("error", "what"),
     [
-        (
-            "ModuleNotFoundError: No module named 'mmcv._ext'",
-            "without its compiled ops (mmcv._ext)",
-        ),
         ("ImportError: _ext.so: undefined symbol: _ZN2at", "against another torch"),
         ("the process died (exit status -11)", "against another torch"),
         ("RuntimeError: nms kept [0] instead of [0, 2]", "nms kept [0]"),
@@ -120,14 +116,38 @@ def test_broken_ops_are_told_apart_and_compiled_anew(error, what):
     finding = doctor.check_ops(MMCV, "2.10.0", Probe(error, {}))
     assert finding.status == "broken"
     assert what in finding.found
-    assert "pip cache remove onedl_mmcv" in finding.remedy
+    assert "make setup OPS=compiled" in finding.remedy
     assert "--no-build-isolation onedl-mmcv==2.3.6" in finding.remedy
 
 
-def test_sound_ops_and_ops_of_nothing():
-    probe = Probe(None, {"cuda": "12.8"})
-    assert doctor.check_ops(MMCV, "2.10.0", probe).status == "ok"
-    assert doctor.check_ops(None, "2.10.0", probe).status == "broken"
+@pytest.mark.parametrize(
+    ("compiled", "what"),
+    [(True, "compiled, CUDA: 12.8"), (False, "not compiled: torchvision")],
+)
+def test_sound_ops_say_what_computes(compiled, what):
+    probe = Probe(None, {"cuda": "12.8", "compiled": compiled})
+    finding = doctor.check_ops(MMCV, "2.10.0", probe)
+    assert finding.status == "ok"
+    assert finding.found.startswith(what)
+
+
+def test_ops_of_nothing():
+    assert doctor.check_ops(None, "2.10.0", HEALTHY).status == "broken"
+    probe = Probe("ModuleNotFoundError: No module named 'mmcv._ext'", {})
+    finding = doctor.check_ops(MMCV, "2.10.0", probe)
+    assert finding.status == "broken"
+    assert "nothing stands in" in finding.found
+    assert "import mmrev" in finding.remedy
+
+
+def test_torchvision():
+    assert doctor.check_torchvision("0.25.0", "2.10.0", HEALTHY).status == "ok"
+    assert doctor.check_torchvision(None, "2.10.0", HEALTHY).found == "missing"
+    broken = Probe("RuntimeError: operator torchvision::nms does not exist", {})
+    finding = doctor.check_torchvision("0.29.1", "2.10.0", broken)
+    assert finding.status == "broken"
+    assert "0.29.1 does not work beside torch 2.10.0" in finding.found
+    assert "torch==2.10.0 torchvision==0.25.0" in finding.remedy
 
 
 def test_opencv():
@@ -173,9 +193,15 @@ def test_the_owner_of_cv2_is_found_by_the_hash_of_its_files():
     ],
 )
 def test_gpu(present, torch, ops, status, what):
-    finding = doctor.check_gpu(present, torch, Probe(None, {"cuda": ops}))
+    facts = {"cuda": ops, "compiled": True}
+    finding = doctor.check_gpu(present, torch, Probe(None, facts))
     assert finding.status == status
     assert what in finding.found
+
+
+def test_ops_that_are_not_compiled_serve_a_gpu():
+    facts = {"cuda": "none (...)", "compiled": False}
+    assert doctor.check_gpu(True, GPU, Probe(None, facts)).status == "ok"
 
 
 def test_disk(tmp_path):
