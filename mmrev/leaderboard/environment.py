@@ -10,6 +10,7 @@ import torch
 
 import mmrev
 from mmrev.leaderboard.record import Hardware, Software
+from mmrev.ops import ran
 
 __all__ = ["hardware", "software"]
 
@@ -28,7 +29,7 @@ _PACKAGES = {
 
 
 def software() -> Software:
-    """Return the versions of Python, of what decides a number, and of mmrev."""
+    """Return the versions of what decides a number, and what computed so far."""
     packages = {"mmrev": mmrev.__version__, "torch": torch.__version__}
     for name, distributions in _PACKAGES.items():
         for distribution in distributions:
@@ -39,7 +40,11 @@ def software() -> Software:
                 continue
     commit, dirty = _git()
     return Software(
-        python=platform.python_version(), packages=packages, commit=commit, dirty=dirty
+        python=platform.python_version(),
+        packages=packages,
+        commit=commit,
+        dirty=dirty,
+        ops=ran(),
     )
 
 

@@ -51,10 +51,10 @@ __all__ = [
     "main_metric",
 ]
 
-SCHEMA_VERSION = 3
-# Version 3 adds fields that are left out where they are empty, so that records of
-# version 2 are read, hashed and written as they are.
-READABLE_VERSIONS = (2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+# Versions 3 and 4 add fields that are left out where they are empty or unknown, so that
+# records of earlier ones are read, hashed and written as they are.
+READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
 MAX_POINTS = 200
 MAX_PARTS = 100
 MAX_REMARKS = 20
@@ -104,6 +104,10 @@ Shape = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 def _is_empty(values: list | tuple) -> bool:
     return not values
+
+
+def _is_unknown(value: object) -> bool:
+    return value is None
 
 
 class _Part(BaseModel):
@@ -312,12 +316,35 @@ class PredictionFile(_Part):
 
 
 class Software(_Part):
-    """Versions; `commit` and `dirty` are of mmrev's own git tree, None if installed."""
+    """Versions, and what computed.
+
+    Attributes:
+        python: Version.
+        packages: Version by name.
+        commit: Of mmrev's own git tree; None if it is installed.
+        dirty: Whether that tree had changes; None if it is installed.
+        ops: What computed those of mmcv's ops that ran, see `mmrev.ops.ran`; None in
+            records from before it was noted.
+    """
 
     python: Name
     packages: Annotated[dict[Name, Name], Field(max_length=100)]
     commit: Name | None
     dirty: bool | None
+    ops: Annotated[dict[Name, Name], Field(max_length=100)] | None = Field(
+        default=None, exclude_if=_is_unknown
+    )
+
+    @property
+    def ops_told(self) -> str:
+        """What computed mmcv's ops, in words."""
+        if self.ops is None:
+            return "unknown"
+        libraries: dict[str, list[str]] = {}
+        for op, library in self.ops.items():
+            libraries.setdefault(library, []).append(op)
+        found = [f"{', '.join(ops)} by {one}" for one, ops in libraries.items()]
+        return "compiled" if "all" in self.ops else "; ".join(found) or "none ran"
 
 
 class Hardware(_Part):

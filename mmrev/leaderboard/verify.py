@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,7 @@ def verify(
     if not isinstance(record, MeasuredRecord):
         return checks
     found = config_sha256(record.config.resolved)
+    checks[0] = replace(checks[0], detail=checks[0].detail or _computed_by(record))
     checks.append(
         Check("config", "sound")
         if found == record.config.sha256
@@ -77,6 +78,10 @@ def verify(
         return [*checks, Check("predictions", "not checked", "none were stored")]
     stored, predictions = find_file("predictions", record.predictions, path, files)
     return [*checks, stored, _check_metrics(record, predictions, datasets)]
+
+
+def _computed_by(record: MeasuredRecord) -> str:
+    return f"mmcv's ops: {record.software.ops_told}"
 
 
 def find_file(

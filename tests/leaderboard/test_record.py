@@ -104,7 +104,7 @@ def test_schema_names_both_kinds():
     schema = SCHEMA.json_schema()
     assert schema["discriminator"]["mapping"].keys() == {"measured", "published"}
     fields = schema["$defs"]["MeasuredRecord"]["properties"]
-    assert fields["schema_version"]["enum"] == [2, 3]
+    assert fields["schema_version"]["enum"] == [2, 3, 4]
 
 
 def test_environment_is_a_part_of_a_record():
@@ -112,6 +112,19 @@ def test_environment_is_a_part_of_a_record():
     assert record.software.packages.keys() >= {"torch", "mmdet", "mmrev"}
     assert re.fullmatch(r"[0-9a-f]{40}", record.software.commit or "0" * 40)
     assert record.hardware.cores >= 1
+
+
+def test_what_computed_mmcvs_ops_is_told():
+    def told(ops):
+        return measured(software={"ops": ops}).software.ops_told
+
+    assert told({"all": "compiled"}) == "compiled"
+    ops = {"ms_deform_attn": "torch", "nms": "torchvision", "roi_align": "torchvision"}
+    assert told(ops) == "ms_deform_attn by torch; nms, roi_align by torchvision"
+    assert told({}) == "none ran"
+    old = measured()
+    assert old.software.ops_told == "unknown"
+    assert "ops" not in json.loads(old.to_bytes())["software"]
 
 
 def test_records_of_schema_2_are_read_and_written_as_they_are(tmp_path):

@@ -173,6 +173,7 @@ class RecordHook(Hook):
         path = save_record(record, self.out_dir)
         if record.incomplete:
             runner.logger.warning(f"only {record.incomplete} were tested")
+        runner.logger.info(f"mmcv's ops: {record.software.ops_told}")
         runner.logger.info(f"Record: {path}")
 
 
