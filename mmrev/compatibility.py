@@ -99,6 +99,26 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
+def torchvision_complaint() -> str | None:
+    """What is wrong with torchvision, None if nothing is.
+
+    Beside another torch than its own it fails when it is imported, which mmpretrain
+    does, and mmcv's ops are computed by it.
+    """
+    try:
+        torch, version = (metadata.version(one) for one in ("torch", "torchvision"))
+        wanted = " ".join(metadata.requires("torchvision") or ())
+    except metadata.PackageNotFoundError:
+        return None  # one may do without it
+    match = re.search(r"\btorch\s*\(?(==|>=)\s*([\d.]+)", wanted)
+    if match is None:
+        return None
+    found, needed = release(torch), release(match[2])
+    if found == needed or (match[1] == ">=" and found > needed):
+        return None
+    return f"torchvision {version} needs torch {match[1]} {match[2]}, got {torch}"
+
+
 def missing_or_too_old() -> str | None:
     """One sentence on what keeps the suite from working, None if nothing does.
 
@@ -106,6 +126,7 @@ def missing_or_too_old() -> str | None:
     not all of them together.
     """
     complaints = [package.complaint() for package in ENGINE]
+    complaints.append(torchvision_complaint())
     toolboxes = [package for package in TOOLBOXES if package.installed()]
     complaints += [package.complaint() for package in toolboxes]
     if not toolboxes:

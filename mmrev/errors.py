@@ -83,7 +83,7 @@ def explain(error: Exception) -> str | None:
         # A loader's worker hands its traceback over as text, and this at its end.
         return str(error).rpartition("UserError: ")[2].strip()
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for rule in (_storage, _own_check, _data):
+    for rule in (_storage, _torchvision, _own_check, _data):
         if message := rule(error, frames):
             return message
     return None
@@ -103,6 +103,19 @@ def _storage(error: Exception, frames: list[FrameType]) -> str | None:
         return None
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror}{where}; {advice[error.errno]}."
+
+
+def _torchvision(error: Exception, frames: list[FrameType]) -> str | None:
+    """A torchvision of another torch, which fails wherever it is imported first."""
+    kinds = (RuntimeError, ImportError, AttributeError, OSError)
+    text = str(error).partition("\n")[0]
+    if not isinstance(error, kinds) or "torchvision" not in text:
+        return None
+    return (
+        f"torchvision does not work with the torch that is installed ({text}); install "
+        "those of one release, as `pip install torch==2.10.0 torchvision==0.25.0`. "
+        "python -m mmrev.doctor says more."
+    )
 
 
 def _own_check(error: Exception, frames: list[FrameType]) -> str | None:

@@ -10,7 +10,7 @@ Standard library only: `mmrev/__init__.py` asks for it before anything loads tor
 import os
 from pathlib import Path
 
-__all__ = ["SPINS", "wait_briefly"]
+__all__ = ["SPINS", "has_gpu", "wait_briefly"]
 
 SPINS = 1000
 """Rounds of a waiting thread."""
@@ -26,12 +26,17 @@ def wait_briefly(devices: Path = Path("/dev")) -> None:
     Args:
         devices: folder of the device files.
     """
-    if os.environ.get("OMP_WAIT_POLICY") or _has_gpu(devices):
+    if os.environ.get("OMP_WAIT_POLICY") or has_gpu(devices):
         return
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
-def _has_gpu(devices: Path) -> bool:
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether a GPU is here and not hidden, usable or not.
+
+    Args:
+        devices: folder of the device files.
+    """
     # Asking torch would load libgomp, which reads the variable once.
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False

@@ -60,6 +60,28 @@ def test_one_toolbox_is_enough_but_not_if_too_old(pretend):
     assert "mmsegmentation 0.30.0 is older than 1.2.0" in missing_or_too_old()
 
 
+@pytest.mark.parametrize(
+    ("requirement", "torch", "said"),
+    [
+        ("torch==2.10.0", "2.10.0+cpu", None),
+        (
+            "torch==2.10.0",
+            "2.13.0",
+            "0.25.0 needs torch == 2.10.0, got 2.13.0",
+        ),
+        ("torch (>=2.14.0)", "2.15.0", None),
+        ("torch (>=2.14.0)", "2.13.0", "needs torch >= 2.14.0, got 2.13.0"),
+        ("numpy", "2.10.0", None),
+    ],
+)
+def test_torchvision_of_another_torch(pretend, monkeypatch, requirement, torch, said):
+    pretend(ONEDL | {"torch": torch, "torchvision": "0.25.0"})
+    needs = ["numpy", requirement]
+    monkeypatch.setattr(compatibility.metadata, "requires", lambda _: needs)
+    found = missing_or_too_old()
+    assert found is None if said is None else said in found
+
+
 def test_what_is_tried_is_what_is_pinned():
     pins = (ROOT / "requirements/suite.txt").read_text()
     for package in ENGINE + TOOLBOXES:

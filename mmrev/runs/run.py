@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from mmrev.atomic import use_atomic_files
 from mmrev.checkpoints.runs import use_safe_loading
-from mmrev.console import quiet
+from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
@@ -26,6 +26,7 @@ from mmrev.runs.folders import require_writable
 from mmrev.runs.overrides import OverrideAction
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
+from mmrev.threads import has_gpu
 
 __all__ = ["add_common_arguments", "test", "train"]
 
@@ -100,6 +101,12 @@ def _prepare(args: Namespace) -> Config:
     name = Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{name}"
     require_writable(cfg.work_dir, "--work-dir")
+    if has_gpu() and not torch.cuda.is_available():
+        build = f"of CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+        say(
+            f"a GPU is here, but torch {torch.__version__} ({build}) cannot use it, so "
+            "this runs on the CPU; python -m mmrev.doctor says what is missing."
+        )
     return cfg
 
 

@@ -318,6 +318,28 @@ def test_what_an_option_needs(refused, variant):
     assert "--amp: expected" in refused("train", config, "--amp")
 
 
+def test_torchvision_of_another_torch(refused, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    # Which imports torchvision to list its version.
+    monkeypatch.setattr("mmengine.runner.Runner._log_env", broken)
+    line = refused("train", "det.py")
+    assert (
+        "torchvision does not work with the torch that is installed (operator" in line
+    )
+    assert "pip install torch==2.10.0 torchvision==0.25.0" in line
+
+
+def test_a_gpu_that_torch_cannot_use(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmrev.runs.run.has_gpu", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    result = run("test", "det.py", DET, "--work-dir", tmp_path / "run")
+    assert result.status == 0
+    (line,) = (one for one in result.out.splitlines() if one.startswith("a GPU is"))
+    assert "(of CUDA 12.8) cannot use it, so this runs on the CPU;" in line
+
+
 def test_unwritable_work_dir(refused, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
