@@ -4,7 +4,7 @@ Paper: arXiv 2102.06171, section 4. Reference: google-deepmind/deepmind-research
 @f5de0ed, nfnets/optim.py (SGD_AGC), Apache-2.0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,11 +20,17 @@ __all__ = [
     "AGCBFloat16OptimWrapper",
     "AGCOptimWrapper",
     "AdaptiveClipping",
+    "clip_all_units_",
     "clip_units_",
 ]
 
 
-@torch.no_grad()
+# Elements of weights that are put side by side at most, so that one kernel measures
+# many parameters. Where a launch costs little, they should stay in a core's cache.
+ELEMENTS_AT_ONCE = {"cpu": 2**16}
+ELEMENTS_AT_ONCE_ELSEWHERE = 2**24
+
+
 def clip_units_(
     parameter: Tensor, clip_factor: float, eps: float, groups: int | None = None
 ) -> None:
@@ -39,19 +45,65 @@ def clip_units_(
         eps: what the length of the weights counts at least.
         groups: of a transposed convolution, whose outputs are on the second axis.
     """
-    weight, gradient = parameter, parameter.grad
-    if sum(size > 1 for size in weight.shape) <= 1:
-        axes = tuple(range(weight.ndim))
+    _clip_alike_([parameter], clip_factor, eps, groups)
+
+
+def clip_all_units_(
+    parameters: Iterable[tuple[Tensor, int | None]], clip_factor: float, eps: float
+) -> None:
+    """`clip_units_` of many parameters, with a few operations for all of one shape.
+
+    A unit's sum of squares may run in another order than alone, so that its length
+    differs by rounding: on a GPU, and where tensors are not contiguous.
+
+    Args:
+        parameters: parameters with gradients, each with its `groups`.
+        clip_factor: of `clip_units_`.
+        eps: of `clip_units_`.
+    """
+    alike: dict[tuple, list[Tensor]] = {}
+    for parameter, groups in parameters:
+        key = (
+            parameter.shape,
+            parameter.device,
+            parameter.dtype,
+            parameter.grad.dtype,
+            groups,
+        )
+        alike.setdefault(key, []).append(parameter)
+    for (shape, device, *_, groups), members in alike.items():
+        elements = ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE_ELSEWHERE)
+        count = max(1, elements // max(1, shape.numel()))
+        for start in range(0, len(members), count):
+            _clip_alike_(members[start : start + count], clip_factor, eps, groups)
+
+
+@torch.no_grad()
+def _clip_alike_(
+    parameters: Sequence[Tensor], clip_factor: float, eps: float, groups: int | None
+) -> None:
+    weight, gradient = _together(parameters), _together([p.grad for p in parameters])
+    shape = weight.shape[1:]
+    scaled = gradient
+    if sum(size > 1 for size in shape) <= 1:
+        weight, scaled = (x.view(len(x), shape.numel()) for x in (weight, scaled))
+        axes = (1,)
     elif groups is None:
-        axes = tuple(range(1, weight.ndim))
+        axes = tuple(range(2, weight.ndim))
     else:
-        weight = weight.unflatten(0, (groups, -1))
-        gradient = gradient.unflatten(0, (groups, -1))
-        axes = (1, *range(3, weight.ndim))
+        weight, scaled = (x.unflatten(1, (groups, -1)) for x in (weight, scaled))
+        axes = (2, *range(4, weight.ndim))
     longest = clip_factor * _length(weight, axes).clamp(min=eps)
     # The floor only prevents a division by zero.
-    factor = longest / _length(gradient, axes).clamp(min=1e-6)
-    gradient.mul_(factor.clamp(max=1).to(gradient.dtype))
+    factor = longest / _length(scaled, axes).clamp(min=1e-6)
+    scaled.mul_(factor.clamp(max=1).to(scaled.dtype))
+    if len(parameters) > 1:
+        torch._foreach_copy_([p.grad for p in parameters], gradient.unbind())
+
+
+def _together(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one shape along a new first axis; of one alone, a view."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _length(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -140,12 +192,13 @@ class AdaptiveClipping:
                     f"{type(self).__name__}: expected optim_context(model) around the "
                     "forward pass, as in train_step, got a step without it."
                 )
-            for group in self.optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is None or id(parameter) in self._excluded:
-                        continue
-                    groups = self._transposed.get(id(parameter))
-                    clip_units_(parameter, self.clip_factor, self.eps, groups)
+            clipped = (
+                (parameter, self._transposed.get(id(parameter)))
+                for group in self.optimizer.param_groups
+                for parameter in group["params"]
+                if parameter.grad is not None and id(parameter) not in self._excluded
+            )
+            clip_all_units_(clipped, self.clip_factor, self.eps)
         if self._clips_norm:
             super()._clip_grad()
 

@@ -5,6 +5,7 @@ Paper: arXiv 2010.01412. Each parameter update takes the gradient not at the wei
 nearby; ``g`` is the gradient at ``w``.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -101,9 +102,9 @@ class SharpnessAware:
         self._descend()
 
     def _descend(self) -> None:
-        with torch.no_grad():
-            for parameter, value in self._start:
-                parameter.copy_(value)
+        if self._start:
+            with torch.no_grad():
+                torch._foreach_copy_(*map(list, zip(*self._start, strict=True)))
         self._start = []
 
     def _climb(self, loss: Tensor) -> None:
@@ -116,13 +117,13 @@ class SharpnessAware:
             self._inner_count -= 1  # not a part of the batch of its own
             moving = [p for p in parameters if p.grad is not None]
             # Of scaled gradients, too, this is the direction.
-            length = torch.nn.utils.get_total_norm([p.grad for p in moving])
-            if length.isfinite() and length > 0:
+            gradients = [p.grad for p in moving]
+            # The host waits for the device once.
+            length = torch.nn.utils.get_total_norm(gradients).item()
+            if 0 < length < math.inf:
                 self._start = [(p, p.detach().clone()) for p in moving]
-                share = self.rho / length.item()
                 with torch.no_grad():
-                    for parameter in moving:
-                        parameter.add_(parameter.grad, alpha=share)
+                    torch._foreach_add_(moving, gradients, alpha=self.rho / length)
         finally:
             for parameter, gradient in zip(parameters, accumulated, strict=True):
                 parameter.grad = gradient
@@ -132,7 +133,7 @@ class SharpnessAware:
         with (
             super().optim_context(model),
             random.replayed(),
-            frozen_buffers(model),
+            frozen_buffers(model.modules()),
         ):
             losses = model(*args, **kwargs)
         owner = model.module if is_model_wrapper(model) else model

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from dispatched import Dispatched
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
@@ -9,7 +10,7 @@ from torch import nn
 from toy_models import assert_parameters, batch, toy
 
 import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
-from mmrev.engine.optimizers.agc import clip_units_
+from mmrev.engine.optimizers.agc import clip_all_units_, clip_units_
 
 
 def units(x, groups=None):
@@ -77,6 +78,75 @@ def test_zero_gradients_stay_zero():
     weight.grad = torch.zeros(3, 3)
     clip_units_(weight, 0.01, 1e-3)
     assert torch.equal(weight.grad, torch.zeros(3, 3))
+
+
+KINDS = [  # shapes, and groups of a transposed convolution
+    ((6, 4, 3, 3), None), ((6, 2, 2, 2), 2), ((6, 2, 2, 2), None),
+    ((1, 6, 1, 1), None), ((6,), None), ((), None), ((0,), None),
+]  # fmt: skip
+
+
+def parameters_of_all_kinds(number):
+    """So many of each, with gradients, each with its groups."""
+    torch.manual_seed(0)
+    made = []
+    for index in range(number):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            for shape, groups in KINDS:
+                weight, gradient = torch.randn(2, *shape, dtype=dtype)
+                if weight.ndim == 4 and index % 2:
+                    weight = weight.contiguous(memory_format=torch.channels_last)
+                    gradient = gradient.clone(memory_format=torch.channels_last)
+                parameter = nn.Parameter(weight)
+                parameter.grad = gradient
+                made.append((parameter, groups))
+    return made
+
+
+def test_many_are_clipped_as_each_alone():
+    together, alone = parameters_of_all_kinds(5), parameters_of_all_kinds(5)
+    kept = [parameter.grad for parameter, _ in together]
+    clip_all_units_(together, 0.01, 1e-3)
+    for (one, groups), (other, _), gradient in zip(alone, together, kept, strict=True):
+        before = one.grad.clone()
+        clip_units_(one, 0.01, 1e-3, groups)
+        assert torch.equal(one, other)
+        assert other.grad is gradient
+        assert other.grad.stride() == one.grad.stride()
+        if one.grad.is_contiguous():
+            assert torch.equal(other.grad, one.grad)
+        else:  # the sum runs in another order
+            torch.testing.assert_close(other.grad, one.grad)
+        assert one.numel() == 0 or not torch.equal(other.grad, before)
+
+
+def test_layers_of_one_shape_take_no_further_operations():
+    """On a GPU launching them is what clipping costs."""
+    counts = []
+    for number in (3, 12):
+        with Dispatched() as dispatched:
+            clip_all_units_(parameters_of_all_kinds(number), 0.01, 1e-3)
+        making = Dispatched()
+        with making:
+            parameters_of_all_kinds(number)
+        counts.append(dispatched.counts - making.counts)
+        assert dispatched.waits() == making.waits()
+    assert counts[0] == counts[1]
+    assert counts[0]["linalg_vector_norm"] == 2 * 3 * len(KINDS)
+
+
+def test_of_large_layers_no_more_than_some_are_copied(monkeypatch):
+    copied = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda x: copied.append(len(x)) or stack(x))
+    large = [nn.Parameter(torch.ones(2**14)) for _ in range(5)]
+    large += [nn.Parameter(torch.ones(2**17)) for _ in range(3)]
+    for parameter in large:
+        parameter.grad = torch.ones_like(parameter)
+    clip_all_units_([(parameter, None) for parameter in large], 0.01, 1e-3)
+    assert copied == [4, 4]  # 4 weights and their gradients
+    for parameter in large:
+        torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 0.01))
 
 
 def sgd(**settings):

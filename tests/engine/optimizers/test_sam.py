@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from dispatched import Dispatched
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from toy_models import Toy, assert_parameters, batch, toy
@@ -81,6 +82,40 @@ def test_without_a_step_the_weights_are_where_they_were():
     for name, value in model.state_dict().items():
         if not name.startswith("norm."):
             assert torch.equal(value, before[name]), name
+
+
+def test_displacing_weights_takes_a_few_operations_and_one_wait():
+    counts = []
+    for number in (2, 9):
+        model = toy()
+        model.more = torch.nn.ParameterList(torch.ones(5) for _ in range(number))
+        wrapper = build_optim_wrapper(model, config())
+        loss = sum(parameter.square().sum() for parameter in model.parameters())
+        with Dispatched() as backward:
+            torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+        with Dispatched() as dispatched:
+            wrapper._climb(loss)
+            wrapper._descend()
+        assert dispatched.waits() == 1
+        counts.append(dispatched.counts - backward.counts)
+    for count in counts:
+        assert count["_foreach_add_"] == count["_foreach_copy_"] == 1
+        # One copy of each parameter, and what autograd copies.
+        del count["clone"], count["detach"]
+    assert counts[0] == counts[1]
+
+
+def test_displaced_weights_have_other_versions():
+    """By them recomputation, and kept tables, know that weights were changed."""
+    model = toy()
+    wrapper = build_optim_wrapper(model, config())
+    versions = []
+    for move in (lambda: wrapper._climb(loss_of(model, batch())), wrapper._descend):
+        versions.append([parameter._version for parameter in model.parameters()])
+        move()
+    versions.append([parameter._version for parameter in model.parameters()])
+    for before, between, after in zip(*versions, strict=True):
+        assert before < between < after
 
 
 def test_statistics_are_those_of_one_pass():
