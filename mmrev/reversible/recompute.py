@@ -6,7 +6,6 @@ the random generators is kept only where random numbers were drawn.
 """
 
 from collections.abc import Callable
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from mmrev.reversible.replay import (
     Unchanged,
     changed,
     frozen_buffers,
-    state_of,
-    versions,
 )
 
 
@@ -127,13 +124,13 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
     device = inputs[0].device
     kept = {f"input {i}": tensor.detach() for i, tensor in enumerate(inputs)}
     needs = [tensor.requires_grad for tensor in inputs]
-    unchanged = Unchanged("recompute", lambda: chain(versions(kept), state_of(module)))
+    unchanged = Unchanged("recompute", kept, module)
     random, autocast = RandomState(device), AutocastState.current(device)
 
     def rerun() -> None:
-        unchanged.check()
+        modules = unchanged.check()
         tensors = (tensor.detach() for tensor in kept.values())
-        with random.replayed(), autocast(), frozen_buffers(module):
+        with random.replayed(), autocast(), frozen_buffers(modules):
             module(*map(Tensor.requires_grad_, tensors, needs), **settings)
 
     with Dropped("recompute", rerun).keeping():

@@ -1,60 +1,107 @@
 """What a second run of a module must see again: weights, random numbers, autocast."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-# By name, an object and its version: what was changed in place has another one.
-State = Iterator[tuple[str, object, int]]
-
-
-def state_of(module: nn.Module) -> State:
-    """Modes, parameters and buffers that a call of a module may read."""
-    for path, owner in module.named_modules():
-        where = f"{path}." if path else ""
-        yield f"{where}training", None, owner.training
-        yield from versions(owner._parameters, where)
-        # In training a norm changes its running statistics, and reads none.
-        if not (owner.training and isinstance(owner, _NormBase)):
-            yield from versions(owner._buffers, where)
-
-
-def versions(tensors: Mapping[str, Tensor | None], prefix: str = "") -> State:
-    """Tensors, by name, with their versions."""
-    for name, tensor in tensors.items():
-        if tensor is not None:
-            yield f"{prefix}{name}", tensor, tensor._version
-
 
 class Unchanged:
     """Refuses a backward pass after a change of what its second run reads.
 
-    As autograd does for the tensors that it keeps.
+    As autograd does for the tensors that it keeps: what was replaced is another object,
+    what was changed in place has another version. A network of many small levels looks
+    twice at each of them in every step, so that names are only made for the message.
 
     Args:
         memory: the memory mode, for the message.
-        state: gives the state as it is.
+        tensors: by name.
+        module: whose modes, parameters and buffers are read, too.
     """
 
-    def __init__(self, memory: str, state: Callable[[], State]):
-        self._memory, self._state = memory, state
-        self._then = list(state())
+    def __init__(
+        self,
+        memory: str,
+        tensors: Mapping[str, Tensor],
+        module: nn.Module | None = None,
+    ):
+        self._memory, self._tensors, self._module = memory, tensors, module
+        self._then, self._alive = self._state(self._modules())
 
-    def check(self) -> None:
+    def check(self) -> list[nn.Module]:
         """Compare with the state at the time of making this object.
+
+        Returns:
+            The module and those in it, as they are now.
 
         Raises:
             RuntimeError: if something was replaced or changed in place.
         """
-        for (name, one, before), (_, other, now) in zip(
-            self._then, self._state(), strict=False
-        ):
-            if one is not other or before != now:
-                raise changed(self._memory, name)
+        modules = self._modules()
+        now, _ = self._state(modules)
+        both = min(len(self._then), len(now))
+        if self._then[:both] != now[:both]:
+            pairs = zip(self._names(), self._then, now, strict=False)
+            raise changed(
+                self._memory, next(name for name, one, other in pairs if one != other)
+            )
+        return modules
+
+    def _modules(self) -> list[nn.Module]:
+        found: dict[nn.Module, None] = {}
+        if self._module is not None:
+            _collect(self._module, found)
+        return list(found)
+
+    def _state(self, modules: list[nn.Module]) -> tuple[list[int], list[Tensor]]:
+        """Modes, and the identity and version of tensors; and these tensors.
+
+        They have to be kept alive, or another tensor could take an identity.
+        """
+        state, tensors = [], list(self._tensors.values())
+        for tensor in tensors:
+            state += (id(tensor), tensor._version)
+        for owner in modules:
+            state.append(owner.training)
+            for group in _read_by(owner):
+                for tensor in group.values():
+                    if tensor is not None:
+                        state += (id(tensor), tensor._version)
+                        tensors.append(tensor)
+        return state, tensors
+
+    def _names(self) -> Iterator[str]:
+        """What each number of the state belongs to."""
+        for name in self._tensors:
+            yield from (name, name)
+        if self._module is None:
+            return
+        for path, owner in self._module.named_modules():
+            where = f"{path}." if path else ""
+            yield f"{where}training"
+            for group in _read_by(owner):
+                for name, tensor in group.items():
+                    if tensor is not None:
+                        yield from (f"{where}{name}", f"{where}{name}")
+
+
+def _collect(module: nn.Module, found: dict[nn.Module, None]) -> None:
+    """Find what `nn.Module.modules` finds, in its order, without making names."""
+    found[module] = None
+    for child in module._modules.values():
+        if child is not None and child not in found:
+            _collect(child, found)
+
+
+def _read_by(owner: nn.Module) -> tuple[Mapping[str, Tensor | None], ...]:
+    """A module's own parameters and buffers, as far as a call may read them."""
+    # In training a norm changes its running statistics, and reads none.
+    if owner.training and isinstance(owner, _NormBase):
+        return (owner._parameters,)
+    return owner._parameters, owner._buffers
 
 
 def changed(memory: str, name: str) -> RuntimeError:
@@ -147,10 +194,13 @@ def _buffers_put_back(modules: list[nn.Module]) -> Iterator[None]:
             module._buffers.update(buffers)
 
 
-def frozen_buffers(module: nn.Module):
+def frozen_buffers(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
     """A context in which a second run updates copies of the buffers.
 
     Without it, BatchNorm would count every batch twice.
+
+    Args:
+        modules: all that run, those within another one, too.
     """
-    owners = [m for m in module.modules() if m._buffers]
+    owners = [module for module in modules if module._buffers]
     return _buffers_put_back(owners) if owners else nullcontext()

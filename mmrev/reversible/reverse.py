@@ -11,7 +11,6 @@ the error is measured against them.
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,6 @@ from mmrev.reversible.replay import (
     RandomState,
     Unchanged,
     frozen_buffers,
-    state_of,
-    versions,
 )
 
 
@@ -62,7 +59,7 @@ class Segment:
         ends = {"the input of the columns": self._x}
         for name, kept in (("previous", self._front), ("returned", self._back)):
             ends |= {f"{name} state {i}": end for i, end in enumerate(kept or ())}
-        self._ends = Unchanged("reverse", lambda: versions(ends))
+        self._ends = Unchanged("reverse", ends)
         return states, tapped
 
     def _run_level(
@@ -77,9 +74,7 @@ class Segment:
         random = RandomState(below.device)
         self._random.append(random)
         gain, module = {f"gains.{index}": column.gains[index]}, column.levels[index]
-        self._weights.append(
-            Unchanged("reverse", lambda: chain(versions(gain), state_of(module)))
-        )
+        self._weights.append(Unchanged("reverse", gain, module))
         find = partial(self._find, number, level)
         dropped = Dropped("reverse", find, to_the_end=True)
         with dropped.keeping():
@@ -109,7 +104,7 @@ class Segment:
         column = self.columns[number]
         place = number * len(column.levels) + level
         self._ends.check()
-        self._weights[place].check()
+        modules = self._weights[place].check()
         below_needs, *previous_need = self._needs[place]
         gain = effective_gain(column.gains[level].detach())
         state = self.state(number, level)
@@ -139,7 +134,7 @@ class Segment:
         with (
             self._random[place].replayed(),
             self._autocast(),
-            frozen_buffers(column.levels[level]),
+            frozen_buffers(modules),
         ):
             below = below.detach().requires_grad_(below_needs)
             run_level(column, level, below, previous, call)

@@ -116,6 +116,48 @@ def test_refuses_weights_changed_before_the_backward_pass(module, change, name):
         loss.backward()
 
 
+def replace_a_freed_weight(model):
+    """The new tensor may get the identity of the one that is gone."""
+    model[0].first.weight = None
+    model[0].first.weight = nn.Parameter(torch.ones(8, 4), requires_grad=False)
+
+
+def drop_a_layer(model):
+    model[0].first = nn.Identity()
+
+
+@pytest.mark.parametrize("change", [replace_a_freed_weight, drop_a_layer])
+def test_refuses_weights_that_are_gone(module, change):
+    model = nn.Sequential(module.requires_grad_(False))
+    loss = recompute(model, torch.randn(3, 4, requires_grad=True)).sum()
+    change(model)
+    with pytest.raises(RuntimeError, match=r"replaced or changed in place"):
+        loss.backward()
+
+
+class Watched(dict):
+    """Counts how often somebody goes through it."""
+
+    looks = 0
+
+    def values(self):
+        self.looks += 1
+        return super().values()
+
+    def items(self):
+        self.looks += 1
+        return super().items()
+
+
+def test_looks_through_a_module_once_a_pass(module):
+    """Networks of many small levels feel it, and more so on a GPU."""
+    children = module.__dict__["_modules"] = Watched(module._modules)
+    result = recompute(module, torch.randn(3, 4))
+    assert children.looks == 1
+    result.sum().backward()
+    assert children.looks == 2
+
+
 def test_refuses_a_changed_parameter_that_alone_is_needed():
     class Scale(nn.Module):
         def __init__(self):

@@ -11,6 +11,7 @@ import test_revcol
 import test_swin_transformer_v2
 import test_vanillanet
 import torch
+from dispatched import Dispatched
 from mmengine.model import PretrainedInit
 from torch import nn
 
@@ -195,6 +196,20 @@ def test_frozen_stages(family, memory):
             assert torch.equal(buffer, before[name]), name
         elif "running_" in name:
             assert not torch.equal(buffer, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("family", "memory"),
+    # It reads its gains and errors in the passes in which it measures.
+    [case for case in MEMORIES if case.values[1] != "reverse"],
+)
+def test_a_training_step_waits_for_no_gpu(family, memory):
+    """Nor does the first at a new size: plans of windows are made on the device."""
+    model = family.build(memory=memory, **family.drop_path).train()
+    with Dispatched() as dispatched:
+        sum(level.mean() for level in model(torch.ones(2, 3, 61, 70))).backward()
+    assert dispatched.counts["convolution_backward"]
+    assert dispatched.waits() == 0
 
 
 @pytest.mark.parametrize(
