@@ -65,7 +65,7 @@ ENGINE = (
         ("onedl-mmcv", "mmcv", "mmcv-full", "mmcv-lite"),
         "2.0.0",
         "2.3.6",
-        "data pipelines, heads and their compiled ops",
+        "data pipelines, heads and their ops",
     ),
 )
 TOOLBOXES = (
