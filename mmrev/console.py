@@ -28,6 +28,8 @@ _HARMLESS = (
     ("Warning: Profiler clears events", UserWarning),
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
     ("torch.meshgrid: in an upcoming release", UserWarning),
+    # Of predictions that are drawn: a model may look beyond the rim.
+    ("Warning: The \\w+ is out of bounds", UserWarning),
     # mmseg's default: validation draws nothing unless it is asked to.
     ("The draw is False", UserWarning),
     # Of the first iterations with accumulated gradients: schedules go by iterations,

@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from shrink import shrink
+
+from mmrev.console import quiet
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LENGTHS = {
@@ -53,3 +58,10 @@ def test_shows_what_its_reader_can_act_on(run, tmp_path, recwarn, name):
     assert [line for line in strange if line[0] not in "+|"] == []
     for noise in ("Parameter groups", "OneDL"):
         assert noise not in result.out
+
+
+def test_boxes_that_are_drawn_beyond_the_rim_are_no_news(recwarn):
+    quiet()
+    visualizer = Visualizer(image=np.zeros((8, 8, 3), np.uint8))
+    visualizer.draw_bboxes(torch.tensor([[0, 0, 20, 20]]))
+    assert recwarn.list == []
