@@ -43,7 +43,7 @@ class ModeCost:
     seconds: float
 
 
-def _stock_checkpoint(columns, x, previous=None, taps=()):
+def stock_checkpoint(columns, x, previous=None, taps=()):
     call = partial(checkpoint, use_reentrant=False)
     return run_columns(columns, x, previous, taps, partial(run_level, call=call))
 
@@ -54,7 +54,7 @@ def _model(arch: str | dict, mode: str, anchor_every: int | str) -> RevCol:
         model = RevCol(arch, memory=memory, anchor_every=anchor_every)
         model.init_weights()
     if mode == STOCK:
-        model.engine = _stock_checkpoint
+        model.engine = stock_checkpoint
     return model
 
 

@@ -1,0 +1,275 @@
+"""Backbones on the device, against the CPU and against themselves."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import Tensor, nn
+
+from mmrev.studies.gpu_check.models import (
+    FAMILIES,
+    LevelsModel,
+    add_dropout,
+    build,
+    cast,
+    gradient_error,
+    gradients_of,
+    level_error,
+    levels_of,
+    picture,
+    stitched,
+    use_memory,
+    weighed,
+)
+from mmrev.studies.gpu_check.place import Place
+from mmrev.studies.gpu_check.report import NEEDS_GPU
+from mmrev.studies.gpu_check.worker import Row, compared
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Relative to the largest magnitude. Another order of summation in single precision may
+# err as much more than the CPU's own does, and by this on top.
+CPU_ERRORS, FP32_FLOOR = 10.0, 2e-5
+# Levels and gradients of half precision, against double precision.
+LEVEL_BOUNDS = {"bf16": 0.1, "fp16": 0.015}
+GRADIENT_BOUNDS = {"bf16": 0.5, "fp16": 0.1}
+# Of a memory mode against 'store', on one device with the same random numbers. What is
+# run again does the same; what is inverted is only close.
+SAME = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 2e-3}
+INVERTED = {"fp32": 1e-2, "bf16": 0.5, "fp16": 0.1}
+# Those whose memory modes, plans or kept kernels could hold on to something.
+LEAKING = ("revcol", "swinv2", "nfnet")
+# Of a step of the optimizer, of its own size.
+STEP_BOUND = 1e-3
+
+
+def levels_and_gradients(place: Place, family: str, form: str) -> Iterator[Row]:
+    """Against double precision on the CPU, and in half precision."""
+    config = FAMILIES[family].config(form, memory="store")
+    image = picture(form)
+    there = image.to(place.device)
+    for mode, measure, error_of, bounds in (
+        ("levels", levels_of, level_error, LEVEL_BOUNDS),
+        ("gradients", gradients_of, gradient_error, GRADIENT_BOUNDS),
+    ):
+        model = build(config).train(mode == "gradients")
+        exact = measure(copy.deepcopy(model).double(), image.double())
+        own = error_of(measure(copy.deepcopy(model), image), exact)
+        model = model.to(place.device)
+        bound = CPU_ERRORS * own + FP32_FLOOR
+        error = error_of(measure(model, there), exact)
+        yield {**compared(f"{mode}, fp32", error, bound), "of the CPU": own}
+        for name, dtype in HALVES.items():
+            error = error_of(measure(model, there, dtype), exact)
+            yield compared(f"{mode}, {name}", error, bounds[name])
+        model = model.to(memory_format=torch.channels_last)
+        strided = there.contiguous(memory_format=torch.channels_last)
+        error = error_of(measure(model, strided), exact)
+        yield compared(f"{mode}, fp32, channels_last", error, bound)
+
+
+def memory_modes(place: Place, family: str, form: str) -> Iterator[Row]:
+    """Gradients of every mode against those of 'store', random numbers included."""
+    config = FAMILIES[family].config(form, memory="store")
+    model = build(config).to(place.device)
+    image = picture(form).to(place.device)
+    for name, dtype in {"fp32": None, **HALVES}.items():
+        yield from _modes(model, family, image, dtype, name)
+
+
+def replay(place: Place, family: str, form: str = "small") -> Iterator[Row]:
+    """Drop path and dropout draw again what they drew, on the device's generator."""
+    config = FAMILIES[family].config(form, memory="store")
+    if family != "vanillanet":  # which has no drop path
+        config["drop_path_rate"] = 0.5
+    model = build(config)
+    add_dropout(model)
+    model = model.to(place.device)
+    image = picture(form, batch=4).to(place.device)
+    use_memory(model, "store")
+    first = gradients_of(model, image)
+    other = gradient_error(gradients_of(model, image, seed=5), first)
+    yield {
+        "what": "another seed gives other gradients",
+        "error": other,
+        "bound": "> 0.01",
+        "passed": other > 0.01,
+    }
+    for name, dtype in {"fp32": None, "bf16": torch.bfloat16}.items():
+        yield from _modes(model, family, image, dtype, name)
+
+
+def _modes(
+    model: nn.Module,
+    family: str,
+    image: Tensor,
+    dtype: torch.dtype | None,
+    name: str,
+) -> Iterator[Row]:
+    use_memory(model, "store")
+    expected = gradients_of(model, image, dtype)
+    left = _generators(image.device)
+    for memory in FAMILIES[family].memories[1:]:
+        # Half precision: the first inversion repeats the forward pass, later ones err.
+        use_memory(model, memory, anchor_every=2)
+        found = gradients_of(model, image, dtype)
+        bound = (INVERTED if memory == "reverse" else SAME)[name]
+        error = gradient_error(found, expected)
+        yield compared(f"{memory} against store, {name}", error, bound)
+        same = all(map(torch.equal, _generators(image.device), left))
+        if not same:
+            yield compared(f"{memory} leaves generators as store does", 1.0, 0.0)
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def scaled_steps(place: Place, family: str) -> Iterator[Row]:
+    """Three steps in fp16 with torch's GradScaler, each memory mode."""
+    config = FAMILIES[family].config("small", memory="store")
+    image = picture("small").to(place.device)
+    for memory in FAMILIES[family].memories:
+        model = build(config).to(place.device)
+        use_memory(model, memory)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        scaler = torch.amp.GradScaler(place.device.type, init_scale=SCALER_START)
+        before = _flat(model)
+        losses = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            with cast(place.device, torch.float16):
+                loss = weighed(model(image))
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses.append(loss.item())
+        moved = (_flat(model) - before).abs().max().item()
+        # A step that overflows is left out and halves the scale.
+        skipped = SCALER_START / scaler.get_scale()
+        yield {
+            "what": memory,
+            "losses": ", ".join(f"{loss:.4f}" for loss in losses),
+            "scale shrunk by": skipped,
+            "passed": 0 < moved < float("inf")
+            and losses[2] < losses[0]
+            and skipped == 1,
+        }
+
+
+SCALER_START = 1024.0
+
+
+def optimizer_steps(place: Place, family: str) -> Iterator[Row]:
+    """Steps with AGC and with SAM, against the CPU's."""
+    for name, settings in {
+        "AGC": {"type": "mmrev.AGCOptimWrapper", "clip_factor": 0.01},
+        "SAM": {"type": "mmrev.SAMOptimWrapper", "clip_factor": None},
+        "SAM with AGC": {"type": "mmrev.SAMOptimWrapper", "clip_factor": 0.01},
+    }.items():
+        here, there = (
+            _update(family, device, settings)
+            for device in (torch.device("cpu"), place.device)
+        )
+        yield compared(name, level_error([there], [here]), STEP_BOUND)
+    for name in ("AGCAmpOptimWrapper", "SAMAmpOptimWrapper"):
+        if not place.is_gpu:  # mmengine refuses fp16 elsewhere
+            yield {"what": name, "note": NEEDS_GPU}
+            continue
+        update = _update(family, place.device, {"type": f"mmrev.{name}"})
+        size = update.abs().max().item()
+        row = {"what": name, "largest update": size}
+        yield {**row, "passed": 0 < size < float("inf")}
+
+
+def _update(family: str, device: torch.device, settings: dict) -> Tensor:
+    """What two steps change in the parameters, in a row."""
+    model = LevelsModel(build(FAMILIES[family].config("small"))).to(device)
+    optimizer = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
+    wrapper = build_optim_wrapper(model, {"optimizer": optimizer, **settings})
+    if hasattr(wrapper, "loss_scaler"):  # or the first steps only find the scale
+        wrapper.loss_scaler = torch.amp.GradScaler("cuda", init_scale=SCALER_START)
+    before = _flat(model)
+    for _ in range(2):
+        model.train_step({"inputs": picture("small").to(device)}, wrapper)
+    return _flat(model) - before
+
+
+def _flat(model: nn.Module) -> Tensor:
+    rows = [p.detach().flatten().to("cpu", torch.float64) for p in model.parameters()]
+    return torch.cat(rows)
+
+
+def stitches(place: Place) -> Iterator[Row]:
+    """Every route of a stitched backbone, one after the other, and back again."""
+    here = build(stitched()).eval()
+    there = copy.deepcopy(here).to(place.device)
+    image = picture("small")
+    first: dict[int, list[Tensor]] = {}
+    for route in [*here.stitch_ids, *reversed(here.stitch_ids)]:
+        for model in (here, there):
+            model.set_stitch(route)
+        found = levels_of(there, image.to(place.device))
+        if route not in first:
+            first[route] = found
+            error = level_error(found, levels_of(here, image))
+            yield compared(f"levels of route {route}", error, SAME["fp32"])
+        elif error := level_error(found, first[route]):
+            yield compared(f"levels of route {route}, again", error, 0.0)
+    here.train(), there.train()
+    for route in here.stitch_ids:
+        here.set_stitch(route), there.set_stitch(route)
+        found = gradients_of(there, image.to(place.device))
+        error = gradient_error(found, gradients_of(here, image))
+        yield compared(f"gradients of route {route}", error, 10 * SAME["fp32"])
+
+
+def no_leak(place: Place) -> Iterator[Row]:
+    """The allocator's peak after 50 steps is that after 10."""
+    early, late = (2, 4) if place.is_tiny else (10, 50)
+    cases = [(f, m) for f in LEAKING for m in FAMILIES[f].memories]
+    for family, memory in cases:
+        model = build(FAMILIES[family].config("small", drop_path_rate=0.1))
+        model = model.to(place.device)
+        use_memory(model, memory)
+        step = partial(_sgd_step, model, picture("small").to(place.device))
+        yield from growth(place, f"{family}, {memory}", step, early, late)
+        del model, step
+
+
+def _sgd_step(model: nn.Module, image: Tensor) -> None:
+    weighed(model(image)).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad, alpha=-1e-4)
+    model.zero_grad(set_to_none=True)
+
+
+def growth(
+    place: Place, what: str, step: Callable[[], object], early: int, late: int
+) -> Iterator[Row]:
+    """Run steps, and compare memory after `early` of them with that after `late`."""
+    place.clean()
+    peaks, held = [], []
+    for count in (early, late - early):
+        for _ in range(count):
+            step()
+        if place.is_gpu:
+            peaks.append(torch.cuda.max_memory_allocated(place.device))
+            place.wait()
+            held.append(torch.cuda.memory_allocated(place.device))
+    if not place.is_gpu:
+        yield {"what": what, "note": NEEDS_GPU}
+        return
+    yield {
+        "what": what,
+        f"peak MiB after {early}": peaks[0] / 2**20,
+        f"after {late}": peaks[1] / 2**20,
+        "held MiB": held[1] / 2**20,
+        "passed": peaks[0] == peaks[1] and held[1] <= held[0],
+    }

@@ -1,0 +1,75 @@
+"""Memory, waits and kernels of a step, where the device can tell them."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from mmrev.studies.gpu_check.place import Place
+from mmrev.studies.gpu_check.report import NEEDS_GPU
+
+_WAIT = "synchronizing CUDA operation"
+
+
+def peak_mebibytes(place: Place, step: Callable[[], object]) -> float | str:
+    """``max_memory_allocated`` of a step, what lived before it included, in MiB."""
+    if not place.is_gpu:
+        step()
+        return NEEDS_GPU
+    place.wait()
+    torch.cuda.reset_peak_memory_stats(place.device)
+    step()
+    place.wait()
+    return torch.cuda.max_memory_allocated(place.device) / 2**20
+
+
+def host_syncs(place: Place, step: Callable[[], object]) -> Counter[str] | None:
+    """Lines of Python at which a step makes the host wait for the GPU, and how often.
+
+    None without a GPU. A wait in the backward pass counts for the line that began it.
+    """
+    if not place.is_gpu:
+        step()
+        return None
+    place.wait()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return Counter(
+        f"{'/'.join(Path(one.filename).parts[-2:])}:{one.lineno}"
+        for one in caught
+        if _WAIT in str(one.message)
+    )
+
+
+def expensive_kernels(
+    place: Place, step: Callable[[], object], count: int = 10
+) -> list[tuple[str, float, int]]:
+    """What a step spends most on: name, milliseconds in all, calls.
+
+    Kernels of the GPU; on a CPU operators, without those that they call.
+    """
+    activities = [ProfilerActivity.CPU]
+    if place.is_gpu:
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        step()
+        place.wait()
+    found = []
+    for event in profiler.key_averages():
+        if not place.is_gpu:
+            spent = event.self_cpu_time_total
+        elif event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+            spent = event.self_device_time_total
+        else:
+            continue
+        found.append((event.key[:90], spent / 1e3, event.count))
+    return sorted(found, key=lambda one: -one[1])[:count]

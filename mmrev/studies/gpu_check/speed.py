@@ -1,0 +1,193 @@
+"""Time and memory of the backbones' training steps, of others', and compiled."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mmrev.measure.speed import paired_times
+from mmrev.measure.training_step import training_step
+from mmrev.registry import MODELS
+from mmrev.reversible.engine import FIRST_CHECKS
+from mmrev.studies.gpu_check.costs import host_syncs, peak_mebibytes
+from mmrev.studies.gpu_check.models import (
+    FAMILIES,
+    STOCK,
+    build,
+    gradient_error,
+    gradients_of,
+    memory_switch,
+)
+from mmrev.studies.gpu_check.place import Place
+from mmrev.studies.gpu_check.report import NEEDS_GPU
+from mmrev.studies.gpu_check.worker import Row
+
+SIZES = {
+    "RevCol-T": ("revcol", {"arch": "tiny"}),
+    "RevCol-S": ("revcol", {"arch": "small"}),
+    "RevCol-B": ("revcol", {"arch": "base"}),
+    "Swin-V2-T": ("swinv2", {"arch": "tiny", "window_size": 16}),
+    "Swin-V2-B": ("swinv2", {"arch": "base", "window_size": 16}),
+    "NFNet-F0": ("nfnet", {"arch": "F0"}),
+    "NFNet-F1": ("nfnet", {"arch": "F1"}),
+}
+"""Family and settings by name."""
+SHAPES = ((1, 800, 1216), (2, 800, 1216), (8, 512, 512))
+TINY_SHAPES = ((2, 64, 96),)
+PRECISIONS = {"fp32 (TF32)": None, "bf16": torch.bfloat16}
+
+
+def references(name: str, height: int, width: int) -> dict[str, dict]:
+    """What others have of the same architecture, for images of this size."""
+    timm = {"type": "mmpretrain.TIMMBackbone", "features_only": True}
+    if name == "Swin-V2-T":
+        return {
+            "timm": {
+                **timm,
+                "model_name": "swinv2_tiny_window16_256",
+                "img_size": (height, width),
+            },
+            "mmpretrain": {
+                "type": "mmpretrain.SwinTransformerV2",
+                "arch": "tiny",
+                "window_size": 16,
+                "img_size": (height, width),
+                "pad_small_map": True,
+                "drop_path_rate": 0.0,
+                "out_indices": (0, 1, 2, 3),
+            },
+        }
+    if name == "NFNet-F0":
+        # Of timm the first feature is the stem's, which ours does not give.
+        return {
+            "timm": {**timm, "model_name": "dm_nfnet_f0", "out_indices": (1, 2, 3, 4)}
+        }
+    return {}
+
+
+def backbone_costs(place: Place, name: str) -> Iterator[Row]:
+    """A training step of every memory mode and reference, in turn."""
+    family, settings = SIZES[name]
+    form = "small" if place.is_tiny else "full"
+    config = FAMILIES[family].config(form, memory="store")
+    model = _built(place, config if place.is_tiny else {**config, **settings})
+    memories = [*FAMILIES[family].memories, STOCK]
+    switches = {memory: memory_switch(model, memory) for memory in memories}
+    for batch, height, width in TINY_SHAPES if place.is_tiny else SHAPES:
+        others = {
+            other: _built(place, config)
+            for other, config in references(name, height, width).items()
+        }
+        image = torch.randn(batch, 3, height, width, device=place.device)
+        for precision, dtype in PRECISIONS.items():
+            own = training_step(model, image, dtype)
+            steps = {
+                memory: partial(_switched, switch, own)
+                for memory, switch in switches.items()
+            }
+            for other, backbone in others.items():
+                steps[other] = training_step(backbone, image, dtype)
+            what = f"{batch} x {height}x{width}, {precision}"
+            yield from _costs(place, model, steps, what)
+        del others, image, own, steps
+        place.clean()
+
+
+def _built(place: Place, config: dict) -> nn.Module:
+    # Made where it runs: drawing large weights on the CPU takes longer than the steps.
+    with torch.device(place.device):
+        return MODELS.build(dict(config)).train()
+
+
+def _switched(switch: Callable[[], None], step: Callable[[], None]) -> None:
+    switch()
+    step()
+
+
+def _costs(
+    place: Place, model: nn.Module, steps: dict[str, Callable], what: str
+) -> Iterator[Row]:
+    rows, fitting = {}, {}
+    for name, step in steps.items():
+        row = rows[name] = {"what": what, "mode": name}
+        try:
+            step()
+            _end_first_checks(model)
+            step()
+            row["MiB"] = peak_mebibytes(place, step)
+            waits = host_syncs(place, step)
+            row["host waits"] = NEEDS_GPU if waits is None else waits.total()
+            fitting[name] = step
+        except torch.OutOfMemoryError:
+            row["note"] = "out of memory"
+            place.clean()
+    repeats = 1 if place.is_tiny else 5
+    for name, seconds in paired_times(fitting, repeats, place.device).items():
+        rows[name]["ms"] = 1e3 * seconds
+    yield from rows.values()
+
+
+def _end_first_checks(model: nn.Module) -> None:
+    """Time 'reverse' as it is in all steps but the first, which measure its error."""
+    engine = getattr(model, "engine", None)
+    if hasattr(engine, "passes"):
+        engine.passes = max(engine.passes, FIRST_CHECKS + 1)
+
+
+def compiled(place: Place, family: str, form: str = "full") -> Iterator[Row]:
+    """Whether torch.compile takes a backbone whole, and what it gains.
+
+    On a CPU, where a compiler may be missing, torch's tracing and no code generation.
+    """
+    backend = "inductor" if place.is_gpu else "aot_eager"
+    form = "small" if place.is_tiny else form
+    size = (2, 64, 96) if place.is_tiny else (8, 512, 512)
+    model = build(FAMILIES[family].config(form, memory="store")).to(place.device)
+    image = torch.randn(size[0], 3, *size[1:], device=place.device)
+    torch._dynamo.reset()
+    try:
+        found = torch._dynamo.explain(model)(image)
+        yield {
+            "what": f"graphs, {form}",
+            "graphs": found.graph_count,
+            "breaks": found.graph_break_count,
+            "note": "; ".join({_reason(one) for one in found.break_reasons}),
+        }
+        yield from _compiled_costs(place, model, image, backend, form)
+    finally:
+        torch._dynamo.reset()
+
+
+def _compiled_costs(
+    place: Place, model: nn.Module, image: Tensor, backend: str, form: str
+) -> Iterator[Row]:
+    repeats = 1 if place.is_tiny else 5
+    for precision, dtype in PRECISIONS.items():
+        torch._dynamo.reset()
+        faster = torch.compile(model, backend=backend)
+        start = time.perf_counter()
+        gradients = gradients_of(faster, image, dtype)
+        place.wait()
+        first = time.perf_counter() - start
+        gradients = {
+            name.removeprefix("_orig_mod."): one for name, one in gradients.items()
+        }
+        error = gradient_error(gradients, gradients_of(model, image, dtype))
+        steps = {
+            "eager": training_step(model, image, dtype),
+            "compiled": training_step(faster, image, dtype),
+        }
+        times = paired_times(steps, repeats, place.device)
+        yield {
+            "what": f"{backend}, {form}, {tuple(image.shape)}, {precision}",
+            "first s": first,
+            "eager ms": 1e3 * times["eager"],
+            "compiled ms": 1e3 * times["compiled"],
+            "gradient error": error,
+        }
+
+
+def _reason(found: object) -> str:
+    return str(getattr(found, "reason", found)).strip().partition("\n")[0]

@@ -1,0 +1,283 @@
+"""The check of a GPU is complete on a CPU, isolates what fails, and loses nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mmrev.errors import UserError
+from mmrev.studies import gpu_check
+from mmrev.studies.gpu_check import models, supervisor, whole
+from mmrev.studies.gpu_check.place import Place, exactness
+from mmrev.studies.gpu_check.plan import checks
+from mmrev.studies.gpu_check.report import Report
+from mmrev.studies.gpu_check.worker import Check, OutOfTime, compared, work
+
+CPU = Place(torch.device("cpu"), "tiny")
+ROOT = Path(__file__).parents[2]
+
+
+def good(place):
+    yield compared("a sum", 1e-6, 1e-5)
+
+
+def bad(place):
+    yield compared("a product", float("nan"), 1e-5)
+    yield compared("a root", 0.0, 1e-5)
+
+
+def broken(place):
+    yield compared("a sum", 0.0, 1e-5)
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB.\n")
+
+
+def endless(place):
+    yield {"what": "begun", "ms": 1.0}
+    while True:
+        time.sleep(0.01)
+
+
+def without_gpu(place):
+    yield {"what": "peak", "note": "needs a GPU"}
+
+
+def worked(tmp_path, minutes=1.0, **rows):
+    """Run checks of these names; a name that ends in 'speed' is no correctness."""
+    report = Report(tmp_path, {"began": time.time(), "minutes": minutes})
+    plan = [
+        Check(name, "speed" if name.endswith("speed") else "correctness", one, 0.5)
+        for name, one in rows.items()
+    ]
+    status = work(CPU, report, plan)
+    written = json.loads((tmp_path / "gpu_check.json").read_text())
+    return status, {check["name"]: check for check in written["checks"]}
+
+
+def test_a_failure_is_recorded_and_the_run_goes_on(tmp_path, capsys):
+    status, found = worked(tmp_path, one=broken, two=bad, three=good, four=without_gpu)
+    assert status == 1
+    assert found["one"]["status"] == "failed"
+    assert found["one"]["message"] == "OutOfMemoryError: Tried to allocate 20.00 GiB."
+    assert found["one"]["rows"][0]["what"] == "a sum"
+    assert found["two"]["status"] == "failed"
+    assert found["two"]["message"] == "a product"
+    assert found["three"]["status"] == "passed"
+    assert found["four"]["status"] == "needs a GPU"
+    printed = capsys.readouterr().out
+    assert "[3/4] correctness: three: passed" in printed
+    assert "2 failed, 1 passed, 1 needs a GPU" in printed
+    markdown = (tmp_path / "gpu_check.md").read_text()
+    assert "| one | failed |" in markdown
+    assert "| a sum | 1e-06 | 1e-05 | True |" in markdown
+
+
+def test_failed_speed_is_no_wrong_result(tmp_path):
+    status, found = worked(tmp_path, one=good, its_speed=broken)
+    assert status == 0
+    assert found["its_speed"]["status"] == "failed"
+
+
+def test_what_has_had_its_time_is_cut_short(tmp_path):
+    start = time.monotonic()
+    status, found = worked(tmp_path, speed=endless, one=good)
+    assert time.monotonic() - start < 10
+    assert status == 0
+    assert found["speed"]["status"] == "cut short"
+    assert [row["what"] for row in found["speed"]["rows"]] == ["begun"]
+    assert found["one"]["status"] == "passed"
+
+
+def test_what_finds_no_time_is_said(tmp_path):
+    status, found = worked(tmp_path, minutes=1e-9, one=good, two=bad)
+    assert status == 0
+    assert [check["status"] for check in found.values()] == ["not run"] * 2
+    assert "minutes were over" in found["two"]["message"]
+
+
+def test_goes_on_where_another_process_ended(tmp_path):
+    calls = []
+
+    def counted(place):
+        calls.append(place)
+        yield compared("a sum", 0.0, 1e-5)
+
+    facts = {"began": time.time(), "minutes": 1.0, "until": 0.0}
+    done = {"name": "one", "group": "correctness", "seconds": 1.0, "rows": []}
+    lost = {**done, "name": "two", "status": "running", "message": ""}
+    report = Report(
+        tmp_path, facts, [{**done, "status": "passed", "message": ""}, lost]
+    )
+    assert supervisor.mark_lost(report, -11)
+    report = Report.read(tmp_path)
+    assert report.find("two")["message"] == "the process ended with status -11"
+    names = ("one", "two", "three")
+    status = work(CPU, report, [Check(name, "correctness", counted) for name in names])
+    assert len(calls) == 1
+    assert status == 1
+    assert not supervisor.mark_lost(Report.read(tmp_path), status)
+
+
+def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "GRACE", 0.2)
+    Report(tmp_path, {"until": time.time()}).save()
+    sleep = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    status = supervisor.supervise(sleep, tmp_path, dict(os.environ))
+    assert status == -signal.SIGKILL
+
+
+def test_precision_is_put_back():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    with exactness("correctness"):
+        assert not matmul.allow_tf32
+        assert not cudnn.allow_tf32
+    with exactness("speed"):
+        assert matmul.allow_tf32
+        assert cudnn.allow_tf32
+    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic) == before
+
+
+def test_out_of_time_is_no_exception_that_others_swallow():
+    assert not issubclass(OutOfTime, Exception)
+
+
+def test_errors_count_relative_to_the_largest_magnitude():
+    one, two = torch.tensor([1.0, -10.0]), torch.tensor([2.0, -10.0])
+    assert models.level_error([one], [two]) == pytest.approx(0.1)
+    nothing = torch.full((2,), float("nan"))
+    assert models.level_error([nothing], [two]) == float("inf")
+    assert models.gradient_error({"a": one}, {"b": one}) == float("inf")
+    small = {"a": two, "b": torch.tensor([1e-9])}
+    assert models.gradient_error({**small, "b": torch.zeros(1)}, small) < 1e-7
+
+
+def test_every_branch_of_every_family_counts():
+    for family in models.FAMILIES.values():
+        model = models.build(family.config("small", memory="store"))
+        image = models.picture("small")
+        gradients = models.gradients_of(model, image)
+        trained = {n for n, p in model.named_parameters() if p.requires_grad}
+        assert gradients.keys() == trained, family.type
+        zero = [name for name, gradient in gradients.items() if not gradient.any()]
+        assert not zero, family.type
+
+
+def test_modes_are_what_they_say():
+    for family in models.FAMILIES.values():
+        model = models.build(family.config("small", memory="store"))
+        models.use_memory(model, "recompute")
+        memory = model.engine.memory if hasattr(model, "engine") else model.memory
+        assert memory == "recompute"
+        models.use_memory(model, models.STOCK)
+        calls = []
+        hook = nn.Module.register_forward_hook
+        part = model.columns[0].levels[0] if hasattr(model, "columns") else model.stem
+        hook(part, lambda *_, calls=calls: calls.append(1))
+        models.gradients_of(model, models.picture("small"))
+        assert len(calls) == 2, family.type  # checkpoint calls it again
+        models.use_memory(model, "store")
+        models.gradients_of(model, models.picture("small"))
+        assert len(calls) == 3, family.type
+
+
+def test_dropout_counts():
+    for family in models.FAMILIES.values():
+        model = models.build(family.config("small", memory="store"))
+        models.add_dropout(model)
+        image = models.picture("small")
+        one, other, again = (
+            models.gradients_of(model, image, seed=seed) for seed in (1, 2, 1)
+        )
+        assert models.gradient_error(one, other) > 0.01, family.type
+        assert models.gradient_error(one, again) == 0, family.type
+
+
+def test_random_numbers_come_from_the_cpu():
+    like = torch.empty(3, 4, dtype=torch.float64)
+    with whole.SameRandomNumbers():
+        torch.manual_seed(0)
+        found = [
+            torch.rand(2, device="cpu"),
+            torch.rand_like(like),
+            torch.randint_like(like, 0, 5),
+        ]
+    torch.manual_seed(0)
+    expected = [torch.rand(2), torch.rand_like(like), torch.randint_like(like, 0, 5)]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    with whole.SameRandomNumbers():
+        assert torch.rand(2, device="meta").device.type == "meta"
+
+
+def test_names_are_unique_and_the_order_keeps_correctness_first():
+    for size in ("full", "tiny"):
+        plan = checks(Place(torch.device("cpu"), size))
+        names = [check.name for check in plan]
+        assert len(set(names)) == len(names)
+        groups = [check.group for check in plan]
+        assert groups == sorted(groups)  # 'correctness' before 'speed'
+    full = {check.name for check in checks(Place(torch.device("cpu"), "full"))}
+    for name in ("RevCol-B", "Swin-V2-B", "NFNet-F1"):
+        assert f"steps of {name}" in full
+
+
+def test_nonsense_is_refused(tmp_path):
+    with pytest.raises(UserError, match="must be above 0, got 0"):
+        gpu_check.run(tmp_path, minutes=0)
+
+
+def tool(out, *arguments):
+    command = [sys.executable, str(ROOT / "tools" / "gpu_check.py"), "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [*command, *arguments],
+        env=environment,
+        cwd=out,  # the configs are found from anywhere
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout, run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said_in_a_line(tmp_path):
+    status, _, errors = tool(tmp_path)
+    assert status == 1
+    assert "error: expected a GPU" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_everything_runs_in_tiny_form(tmp_path):
+    status, printed, errors = tool(
+        tmp_path, "--device", "cpu", "--size", "tiny", "--minutes", "30"
+    )
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    states = {check["name"]: check["status"] for check in found["checks"]}
+    wrong = {
+        check["name"]: check["message"]
+        for check in found["checks"]
+        if check["status"] not in ("passed", "measured", "needs a GPU")
+    }
+    assert not wrong, printed + errors
+    assert status == 0
+    assert [*states] == [check.name for check in checks(CPU)]
+    assert states["no leak of backbones"] == "needs a GPU"
+    rows = {check["name"]: check["rows"] for check in found["checks"]}
+    modes = {row["mode"] for row in rows["steps of RevCol-T"]}
+    assert modes == {"store", "recompute", "reverse", "stock"}
+    assert {row["mode"] for row in rows["steps of Swin-V2-T"]} >= {"timm", "mmpretrain"}
+    assert rows["DINO with RevCol-T"][0]["host waits"] == "needs a GPU"
+    assert sum("kernel" in row["what"] for row in rows["DINO with RevCol-T"]) == 20
+    assert found["ops"]
+    assert found["versions"]["torch"] == torch.__version__
