@@ -44,6 +44,7 @@ class ModeCost:
 
 
 def stock_checkpoint(columns, x, previous=None, taps=()):
+    """As `run_columns`, each level under torch's own checkpointing."""
     call = partial(checkpoint, use_reentrant=False)
     return run_columns(columns, x, previous, taps, partial(run_level, call=call))
 

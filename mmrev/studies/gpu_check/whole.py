@@ -1,7 +1,7 @@
 """DINO and Mask2Former around the backbones: steps, predictions, cost."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -320,7 +320,7 @@ def _train_and_predict(
         "inputs": list(sample["inputs"]),
         "data_samples": [one.clone() for one in sample["data_samples"]],
     }
-    with torch.no_grad(), nullcontext():
+    with torch.no_grad():
         results = model.val_step(batch)
     predicted = [_predicted(result) for result in results]
     return {"losses": losses, "moved": moved, "predicted": torch.cat(predicted)}
