@@ -41,6 +41,7 @@ class Place:
         """Give back what the check before has left."""
         gc.collect()
         if self.is_gpu:
+            torch.cuda.set_sync_debug_mode("default")
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 

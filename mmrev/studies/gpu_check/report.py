@@ -52,9 +52,13 @@ class Report:
 
     def save(self) -> None:
         """Write both files, each as a whole."""
+        self.save_json()
+        write_bytes(self.markdown_path, self.markdown().encode())
+
+    def save_json(self) -> None:
+        """Write what is enough to lose nothing."""
         content = json.dumps(_plain({**self.facts, "checks": self.checks}), indent=1)
         write_bytes(self.json_path, f"{content}\n".encode())
-        write_bytes(self.markdown_path, self.markdown().encode())
 
     def find(self, name: str) -> dict | None:
         """A check by its name."""

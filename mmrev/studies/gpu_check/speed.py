@@ -119,6 +119,8 @@ def _costs(
             row["MiB"] = peak_mebibytes(place, step)
             waits = host_syncs(place, step)
             row["host waits"] = NEEDS_GPU if waits is None else waits.total()
+            if name == "reverse" and model.memory != name:
+                row["note"] = f"became {model.memory}"
             fitting[name] = step
         except torch.OutOfMemoryError:
             row["note"] = "out of memory"

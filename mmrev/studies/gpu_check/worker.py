@@ -2,6 +2,7 @@
 
 import math
 import signal
+import subprocess
 import threading
 import time
 import warnings
@@ -15,6 +16,7 @@ import torch
 
 from mmrev.console import say
 from mmrev.leaderboard.environment import hardware, software
+from mmrev.ops import ran
 from mmrev.studies.gpu_check.place import Place, exactness
 from mmrev.studies.gpu_check.report import (
     CUT_SHORT,
@@ -113,6 +115,7 @@ def _describe(place: Place, report: Report) -> None:
         facts["compute capability"] = f"{properties.major}.{properties.minor}"
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()
+        facts["driver"] = _driver()
     facts.update(
         date=facts.get("date", today()),
         device=name,
@@ -126,6 +129,21 @@ def _describe(place: Place, report: Report) -> None:
     report.save()
 
 
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version,power.limit"]
+    try:
+        run = subprocess.run(
+            [*command, "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return run.stdout.strip().partition("\n")[0]
+
+
 def _record(report: Report, check: Check, status: str, message: str = "") -> dict:
     entry = report.find(check.name)
     if entry is None:
@@ -137,10 +155,9 @@ def _record(report: Report, check: Check, status: str, message: str = "") -> dic
 
 
 def _run(place: Place, report: Report, check: Check, limit: float) -> None:
-    entry = _record(report, check, RUNNING)
-    # Whoever looks after this process stops it some time after this.
+    # Whoever looks after this process kills it some time after this.
     report.facts["until"] = time.time() + limit
-    report.save()
+    entry = _record(report, check, RUNNING)
     start = time.perf_counter()
     message = ""
     try:
@@ -148,7 +165,7 @@ def _run(place: Place, report: Report, check: Check, limit: float) -> None:
             warnings.simplefilter("ignore")
             for row in check.rows(place):
                 entry["rows"].append(dict(row))
-                report.save()
+                report.save_json()
                 if row.get("passed") is False:
                     say(f"  failed: {one_line(row)}")
             place.wait()
@@ -171,7 +188,7 @@ def _run(place: Place, report: Report, check: Check, limit: float) -> None:
         place.clean()
     except RuntimeError as error:  # of a device that is lost
         status, message = FAILED, message or last_line(error)
-    report.facts["ops"] |= software().ops or {}
+    report.facts["ops"] |= ran()
     _record(report, check, status, message)
 
 
