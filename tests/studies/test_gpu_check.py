@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from mmrev.errors import UserError
 from mmrev.studies import gpu_check
@@ -177,9 +176,8 @@ def test_modes_are_what_they_say():
         assert memory == "recompute"
         models.use_memory(model, models.STOCK)
         calls = []
-        hook = nn.Module.register_forward_hook
         part = model.columns[0].levels[0] if hasattr(model, "columns") else model.stem
-        hook(part, lambda *_, calls=calls: calls.append(1))
+        part.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         models.gradients_of(model, models.picture("small"))
         assert len(calls) == 2, family.type  # checkpoint calls it again
         models.use_memory(model, "store")

@@ -1,5 +1,6 @@
 """The process that `supervisor.run` starts."""
 
+import logging
 from argparse import ArgumentParser
 
 import torch
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     args = parser.parse_args()
     quiet()
+    logging.disable(logging.INFO)  # what is said of every parameter and model
     device = torch.device(args.device)
     if device.type == "cuda":
         if not torch.cuda.is_available():

@@ -19,8 +19,8 @@ from mmrev.studies.memory_modes import stock_checkpoint
 CHANNELS = (16, 32, 64, 128)
 STOCK = "stock"
 """torch's own checkpointing, of every level of RevCol or block of another backbone."""
-SCALE = 1024.0
-"""Of losses in fp16, whose gradients are too small for it without."""
+SCALES = (1024.0, 32.0, 1.0)
+"""Of losses in fp16: the largest at which no gradient passes its range."""
 # A parameter's error counts against its largest gradient, or this share of the largest
 # of all: what should be 0, as before a norm, is rounding and nothing else.
 LEAST_SHARE = 0.01
@@ -201,17 +201,20 @@ def gradients_of(
     Returns:
         By the name of the parameter, in fp64 on the CPU.
     """
-    model.zero_grad(set_to_none=True)
-    torch.manual_seed(seed)
-    with cast(image.device, dtype):
-        levels = model(image)
-    scale = SCALE if dtype == torch.float16 else 1.0
-    (scale * weighed(levels)).backward()
-    found = {
-        name: _kept(parameter.grad) / scale
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
+    found: dict[str, Tensor] = {}
+    for scale in SCALES if dtype == torch.float16 else (1.0,):
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(seed)
+        with cast(image.device, dtype):
+            levels = model(image)
+        (scale * weighed(levels)).backward()
+        found = {
+            name: _kept(parameter.grad) / scale
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+        if all(gradient.isfinite().all() for gradient in found.values()):
+            break
     model.zero_grad(set_to_none=True)
     return found
 
@@ -256,6 +259,17 @@ def gradient_error(
         )
         for name, gradient in expected.items()
     )
+
+
+def distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Length of the error of all gradients together, over their length."""
+    if found.keys() != expected.keys():
+        return float("inf")
+    both = [
+        torch.cat([one[name].flatten() for name in expected])
+        for one in (found, expected)
+    ]
+    return _over((both[0] - both[1]).norm(), both[1].norm())
 
 
 def _over(error: Tensor, magnitude: Tensor) -> float:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch._dynamo.utils import counters
 
 from mmrev.measure.speed import paired_times
 from mmrev.measure.training_step import training_step
@@ -16,7 +17,7 @@ from mmrev.studies.gpu_check.models import (
     FAMILIES,
     STOCK,
     build,
-    gradient_error,
+    distance,
     gradients_of,
     memory_switch,
 )
@@ -98,7 +99,7 @@ def backbone_costs(place: Place, name: str) -> Iterator[Row]:
 def _built(place: Place, config: dict) -> nn.Module:
     # Made where it runs: drawing large weights on the CPU takes longer than the steps.
     with torch.device(place.device):
-        return MODELS.build(dict(config)).train()
+        return MODELS.build(dict(config))
 
 
 def _switched(switch: Callable[[], None], step: Callable[[], None]) -> None:
@@ -138,36 +139,20 @@ def _end_first_checks(model: nn.Module) -> None:
         engine.passes = max(engine.passes, FIRST_CHECKS + 1)
 
 
-def compiled(place: Place, family: str, form: str = "full") -> Iterator[Row]:
+def compiled(place: Place, family: str, form: str) -> Iterator[Row]:
     """Whether torch.compile takes a backbone whole, and what it gains.
 
-    On a CPU, where a compiler may be missing, torch's tracing and no code generation.
+    Single precision for the small form, bf16 for the full one. On a CPU, where a
+    compiler may be missing, torch's tracing and no code generation.
     """
     backend = "inductor" if place.is_gpu else "aot_eager"
-    form = "small" if place.is_tiny else form
-    size = (2, 64, 96) if place.is_tiny else (8, 512, 512)
+    batch, height, width = (2, 64, 96) if form == "small" else (8, 512, 512)
+    dtype = None if form == "small" else torch.bfloat16
     model = build(FAMILIES[family].config(form, memory="store")).to(place.device)
-    image = torch.randn(size[0], 3, *size[1:], device=place.device)
+    image = torch.randn(batch, 3, height, width, device=place.device)
     torch._dynamo.reset()
+    counters.clear()
     try:
-        found = torch._dynamo.explain(model)(image)
-        yield {
-            "what": f"graphs, {form}",
-            "graphs": found.graph_count,
-            "breaks": found.graph_break_count,
-            "note": "; ".join({_reason(one) for one in found.break_reasons}),
-        }
-        yield from _compiled_costs(place, model, image, backend, form)
-    finally:
-        torch._dynamo.reset()
-
-
-def _compiled_costs(
-    place: Place, model: nn.Module, image: Tensor, backend: str, form: str
-) -> Iterator[Row]:
-    repeats = 1 if place.is_tiny else 5
-    for precision, dtype in PRECISIONS.items():
-        torch._dynamo.reset()
         faster = torch.compile(model, backend=backend)
         start = time.perf_counter()
         gradients = gradients_of(faster, image, dtype)
@@ -176,20 +161,24 @@ def _compiled_costs(
         gradients = {
             name.removeprefix("_orig_mod."): one for name, one in gradients.items()
         }
-        error = gradient_error(gradients, gradients_of(model, image, dtype))
+        row = {
+            "what": f"{backend}, {batch} x {height}x{width}, {dtype or 'fp32 (TF32)'}",
+            "graphs": counters["stats"]["unique_graphs"],
+            "breaks": sum(counters["graph_break"].values()),
+            "first step s": first,
+            "gradient error": distance(gradients, gradients_of(model, image, dtype)),
+        }
+        # Known by now, and not lost if the time is over.
+        yield row
         steps = {
             "eager": training_step(model, image, dtype),
             "compiled": training_step(faster, image, dtype),
         }
-        times = paired_times(steps, repeats, place.device)
+        times = paired_times(steps, 1 if place.is_tiny else 5, place.device)
         yield {
-            "what": f"{backend}, {form}, {tuple(image.shape)}, {precision}",
-            "first s": first,
-            "eager ms": 1e3 * times["eager"],
-            "compiled ms": 1e3 * times["compiled"],
-            "gradient error": error,
+            "what": "steps",
+            **{f"{name} ms": 1e3 * seconds for name, seconds in times.items()},
+            "note": "; ".join(str(one)[:200] for one in counters["graph_break"]),
         }
-
-
-def _reason(found: object) -> str:
-    return str(getattr(found, "reason", found)).strip().partition("\n")[0]
+    finally:
+        torch._dynamo.reset()

@@ -1,5 +1,6 @@
 """DINO and Mask2Former around the backbones: steps, predictions, cost."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -286,7 +287,7 @@ def trainer(
         settings: of the optimizer's wrapper, beyond the config's.
     """
     with seeded(0):
-        model = MODELS.build(cfg.model)
+        model = MODELS.build(copy.deepcopy(cfg.model))  # which mmdet writes into
         model.init_weights()
         awake(model.backbone)
     model = model.to(device).train()
