@@ -114,20 +114,21 @@ def test_goes_on_where_another_process_ended(tmp_path):
         tmp_path, facts, [{**done, "status": "passed", "message": ""}, lost]
     )
     assert supervisor.mark_lost(report, -11)
-    report = Report.read(tmp_path)
+    report = Report.of_run(tmp_path, facts["began"])
     assert report.find("two")["message"] == "the process ended with status -11"
     names = ("one", "two", "three")
     status = work(CPU, report, [Check(name, "correctness", counted) for name in names])
     assert len(calls) == 1
     assert status == 1
-    assert not supervisor.mark_lost(Report.read(tmp_path), status)
+    assert not supervisor.mark_lost(report, status)
+    assert Report.of_run(tmp_path, 1.0).checks == []  # of a later run
 
 
 def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "GRACE", 0.2)
-    Report(tmp_path, {"until": time.time()}).save()
+    Report(tmp_path, {"began": 1.0, "until": time.time()}).save()
     sleep = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
-    status = supervisor.supervise(sleep, tmp_path, dict(os.environ))
+    status = supervisor.supervise(sleep, tmp_path, 1.0, dict(os.environ))
     assert status == -signal.SIGKILL
 
 
@@ -250,6 +251,7 @@ def tool(out, *arguments):
 def test_no_gpu_is_said_in_a_line(tmp_path):
     status, _, errors = tool(tmp_path)
     assert status == 1
+    assert not any(tmp_path.iterdir())
     assert "error: expected a GPU" in errors
     assert "Traceback" not in errors
 

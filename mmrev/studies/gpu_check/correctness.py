@@ -38,7 +38,7 @@ CPU_ERRORS, FP32_FLOOR = 10.0, 2e-5
 # one jumps with a unit that is switched on or off. On a CPU they were four to eight
 # times less.
 LEVEL_BOUNDS = {"bf16": 0.06, "fp16": 0.01}
-GRADIENT_BOUNDS = {"bf16": 0.3, "fp16": 0.1}
+GRADIENT_BOUNDS = {"bf16": 0.5, "fp16": 0.2}
 # Of a memory mode against 'store', on one device with the same random numbers. What is
 # run again does the same; what is inverted is only close.
 SAME = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 2e-3}
@@ -56,9 +56,11 @@ def levels_and_gradients(place: Place, family: str, form: str) -> Iterator[Row]:
     config = FAMILIES[family].config(form, memory="store")
     if family in NORMS:  # whose statistics of a small batch magnify any rounding
         config["norm_eval"] = True
+    # In a deep network single gradients jump with a ReLU that is switched on or off.
+    single = gradient_error if form == "small" else distance
     for mode, measure, error_of, halves_error_of, bounds in (
         ("levels", levels_of, level_error, level_error, LEVEL_BOUNDS),
-        ("gradients", gradients_of, gradient_error, distance, GRADIENT_BOUNDS),
+        ("gradients", gradients_of, single, distance, GRADIENT_BOUNDS),
     ):
         image = picture(form)
         model = build(config).train(mode == "gradients")
@@ -96,7 +98,9 @@ def _batch_statistics(place: Place, config: dict) -> Row:
 def memory_modes(place: Place, family: str, form: str) -> Iterator[Row]:
     """Gradients of every mode against those of 'store', random numbers included."""
     config = FAMILIES[family].config(form, memory="store")
-    model = build(config).to(place.device)
+    if family in NORMS and form == "full":  # as in `levels_and_gradients`
+        config["norm_eval"] = True
+    model = build(config).train().to(place.device)
     image = picture(form).to(place.device)
     for name, dtype in {"fp32": None, **HALVES}.items():
         yield from _modes(model, family, image, dtype, name)
@@ -134,11 +138,14 @@ def _modes(
     use_memory(model, "store")
     expected = gradients_of(model, image, dtype)
     left = _generators(image.device)
+    # Kernels that add in any order do so again.
+    own = gradient_error(gradients_of(model, image, dtype), expected)
+    yield {"what": f"store against itself, {name}", "error": own}
     for memory in FAMILIES[family].memories[1:]:
         # Half precision: the first inversion repeats the forward pass, later ones err.
         use_memory(model, memory, anchor_every=2)
         found = gradients_of(model, image, dtype)
-        bound = (INVERTED if memory == "reverse" else SAME)[name]
+        bound = (INVERTED if memory == "reverse" else SAME)[name] + 4 * own
         error = gradient_error(found, expected)
         yield compared(f"{memory} against store, {name}", error, bound)
         same = all(map(torch.equal, _generators(image.device), left))

@@ -65,11 +65,11 @@ def expensive_kernels(
         place.wait()
     found = []
     for event in profiler.key_averages():
-        if not place.is_gpu:
-            spent = event.self_cpu_time_total
-        elif event.device_type == DeviceType.CUDA and not event.is_user_annotation:
-            spent = event.self_device_time_total
-        else:
+        on_gpu = event.device_type == DeviceType.CUDA
+        # The optimizer's step is named as a whole, too.
+        named = event.is_user_annotation or event.key.startswith("Optimizer.")
+        if named or on_gpu != place.is_gpu:
             continue
+        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         found.append((event.key[:90], spent / 1e3, event.count))
     return sorted(found, key=lambda one: -one[1])[:count]

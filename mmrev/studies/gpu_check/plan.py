@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from mmrev.studies.gpu_check import correctness, speed, whole
+from mmrev.studies.gpu_check.mmcv_ops import mmcv_ops
 from mmrev.studies.gpu_check.models import FAMILIES
 from mmrev.studies.gpu_check.place import Place
 from mmrev.studies.gpu_check.worker import Check, Row
@@ -31,6 +32,7 @@ def checks(place: Place) -> list[Check]:
         *_each("random numbers again, {}", correctness.replay),
         *_each("fp16 with GradScaler, {}", correctness.scaled_steps),
         *_each("AGC and SAM, {}", correctness.optimizer_steps),
+        ("mmcv's ops", mmcv_ops),
         ("routes of a stitched backbone", correctness.stitches),
         *whole.WHOLE,
         ("no leak of backbones", correctness.no_leak),

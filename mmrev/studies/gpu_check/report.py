@@ -14,6 +14,9 @@ PASSED, FAILED, MEASURED = "passed", "failed", "measured"
 NOT_RUN, CUT_SHORT, RUNNING = "not run", "cut short", "running"
 NEEDS_GPU = "needs a GPU"
 
+LOST = 3
+"""Exit status of a process that can use its device no more, and has recorded it."""
+
 
 @dataclass
 class Report:
@@ -41,13 +44,20 @@ class Report:
         return self.folder / "gpu_check.md"
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Report":
-        """What a run has written; empty where there is nothing."""
-        report = cls(Path(folder))
+    def of_run(cls, folder: str | Path, began: float, minutes: float = 8.0) -> "Report":
+        """What a run has written so far; a new one where it has written nothing.
+
+        Args:
+            folder: where it writes, and another run may have written.
+            began: when it began, seconds of the epoch: by this it is known.
+            minutes: what it may take.
+        """
+        report = cls(Path(folder), {"began": began, "minutes": minutes})
         if report.json_path.exists():
             content = json.loads(report.json_path.read_text())
-            report.checks = content.pop("checks")
-            report.facts = content
+            if content.get("began") == began:
+                report.checks = content.pop("checks")
+                report.facts = content
         return report
 
     def save(self) -> None:

@@ -61,9 +61,14 @@ def references(name: str, height: int, width: int) -> dict[str, dict]:
             },
         }
     if name == "NFNet-F0":
-        # Of timm the first feature is the stem's, which ours does not give.
+        # Of timm without the stem's feature and the classifier's convolution.
         return {
-            "timm": {**timm, "model_name": "dm_nfnet_f0", "out_indices": (1, 2, 3, 4)}
+            "timm": {
+                **timm,
+                "model_name": "dm_nfnet_f0",
+                "num_features": 0,
+                "out_indices": (1, 2, 3, 4),
+            }
         }
     return {}
 

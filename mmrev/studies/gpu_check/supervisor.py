@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmrev.console import say
 from mmrev.errors import UserError
-from mmrev.studies.gpu_check.report import FAILED, RUNNING, Report
+from mmrev.studies.gpu_check.report import FAILED, LOST, RUNNING, Report
 
 GRACE = 30.0
 """Seconds after its limit until a process that does not stop a check is killed."""
@@ -42,28 +42,32 @@ def run(
     """
     if not minutes > 0:
         raise UserError(f"--minutes must be above 0, got {minutes:g}.")
-    report = Report(Path(out))
-    report.facts = {"began": time.time(), "minutes": minutes}
-    report.save()
+    began = time.time()
     command = [sys.executable, "-m", "mmrev.studies.gpu_check"]
     command += ["--out", str(out), "--device", device, "--size", size, "--only", only]
+    command += ["--began", repr(began), "--minutes", repr(minutes)]
     # The other process finds what this one has found, however it was told.
     places = os.pathsep.join(path or os.getcwd() for path in sys.path)
     environment = {**os.environ, "PYTHONPATH": places}
     while True:
-        status = supervise(command, Path(out), environment)
-        if not mark_lost(Report.read(out), status):
+        status = supervise(command, out, began, environment)
+        report = Report.of_run(out, began)
+        if not report.checks:  # it has said why
+            return status or 1
+        if not mark_lost(report, status):
             say(f"written: {report.json_path}, {report.markdown_path}")
-            return status if status in (0, 1, 2) else 1
+            return int(status != 0)
 
 
-def supervise(command: list[str], out: Path, environment: dict[str, str]) -> int:
+def supervise(
+    command: list[str], out: str | Path, began: float, environment: dict[str, str]
+) -> int:
     """Run one process to its end, or kill it where it hangs; its exit status."""
     process = subprocess.Popen(command, env=environment)
     try:
         while process.poll() is None:
             time.sleep(0.5)
-            until = Report.read(out).facts.get("until")
+            until = Report.of_run(out, began).facts.get("until")
             if until is not None and time.time() > until + GRACE:
                 process.kill()
                 process.wait()
@@ -84,5 +88,4 @@ def mark_lost(report: Report, status: int) -> bool:
         say(f"{check['group']}: {check['name']}: failed, {check['message']}")
     report.facts.pop("until", None)
     report.save()
-    # 3 says that the process itself has recorded what happened.
-    return bool(running) or status == 3
+    return bool(running) or status == LOST

@@ -21,6 +21,7 @@ from mmrev.studies.gpu_check.place import Place, exactness
 from mmrev.studies.gpu_check.report import (
     CUT_SHORT,
     FAILED,
+    LOST,
     MEASURED,
     NEEDS_GPU,
     NOT_RUN,
@@ -33,9 +34,6 @@ from mmrev.studies.gpu_check.report import (
 )
 
 Row = Mapping[str, Any]
-
-LOST = 3
-"""Exit status of a process that can use its device no more."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,6 @@ def work(place: Place, report: Report, checks: Sequence[Check]) -> int:
 
 def _describe(place: Place, report: Report) -> None:
     facts = report.facts
-    facts.setdefault("began", time.time())
-    facts.setdefault("minutes", 8.0)
     known = software()
     name = hardware().cpu
     if place.is_gpu:
