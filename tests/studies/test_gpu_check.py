@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,14 @@ import torch
 
 from mmrev.errors import UserError
 from mmrev.studies import gpu_check
-from mmrev.studies.gpu_check import models, supervisor, whole
+from mmrev.studies.gpu_check import (
+    correctness,
+    costs,
+    models,
+    speed,
+    supervisor,
+    whole,
+)
 from mmrev.studies.gpu_check.place import Place, exactness
 from mmrev.studies.gpu_check.plan import checks
 from mmrev.studies.gpu_check.report import Report
@@ -130,6 +138,72 @@ def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
     sleep = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
     status = supervisor.supervise(sleep, tmp_path, 1.0, dict(os.environ))
     assert status == -signal.SIGKILL
+
+
+class Pretended(Place):
+    """A CPU that says it is a GPU, for what is only read from torch.cuda."""
+
+    is_gpu = True
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    state = {"mode": "default", "peaks": [10, 10], "held": [7, 7]}
+
+    def set_mode(mode):
+        state["mode"] = mode
+
+    for name, function in {
+        "synchronize": lambda *_: None,
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda *_: None,
+        "set_sync_debug_mode": set_mode,
+        "max_memory_allocated": lambda *_: state["peaks"].pop(0),
+        "memory_allocated": lambda *_: state["held"].pop(0),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    return Pretended(torch.device("cpu"), "tiny"), state
+
+
+def test_waits_are_counted_by_line(pretended):
+    place, state = pretended
+
+    def step():
+        warnings.warn("unlike", stacklevel=1)
+        for _ in range(3):
+            assert state["mode"] == "warn"
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    found = costs.host_syncs(place, step)
+    assert found.total() == 3
+    (line,) = found
+    assert line.startswith("studies/test_gpu_check.py:")
+    assert state["mode"] == "default"
+    assert costs.host_syncs(CPU, lambda: None) is None
+
+
+@pytest.mark.parametrize(
+    ("peaks", "held", "passed"),
+    [([10, 10], [7, 7], True), ([10, 11], [7, 7], False), ([10, 10], [7, 8], False)],
+)
+def test_growth_is_no_growth_at_all(pretended, peaks, held, passed):
+    place, state = pretended
+    state.update(peaks=peaks, held=held)
+    steps = []
+    (row,) = correctness.growth(place, "a model", lambda: steps.append(1), 10, 50)
+    assert len(steps) == 50
+    assert row["passed"] is passed
+
+
+def test_what_does_not_fit_is_said_and_the_others_are_timed():
+    def large():
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    steps = {"large": large, "small": lambda: None}
+    large, small = speed._costs(CPU, torch.nn.Identity(), steps, "an image")
+    assert large["note"] == "out of memory"
+    assert "ms" not in large
+    assert small["ms"] >= 0
 
 
 def test_precision_is_put_back():

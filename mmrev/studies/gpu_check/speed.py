@@ -121,7 +121,6 @@ def _costs(
         try:
             step()
             _end_first_checks(model)
-            step()
             row["MiB"] = peak_mebibytes(place, step)
             waits = host_syncs(place, step)
             row["host waits"] = NEEDS_GPU if waits is None else waits.total()

@@ -172,8 +172,7 @@ def _run(place: Place, report: Report, check: Check, limit: float) -> None:
         elif all(row.get("note") == NEEDS_GPU for row in entry["rows"]):
             status = NEEDS_GPU
     except OutOfTime:
-        status = CUT_SHORT if entry["rows"] else NOT_RUN
-        message = f"stopped after {limit:.0f} s"
+        status, message = CUT_SHORT, f"stopped after {limit:.0f} s"
         wrong = [row["what"] for row in entry["rows"] if row.get("passed") is False]
         if wrong:
             status, message = FAILED, f"{', '.join(wrong)}; {message}"
