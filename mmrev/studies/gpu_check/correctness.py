@@ -43,9 +43,9 @@ GRADIENT_BOUNDS = {"bf16": 0.5, "fp16": 0.2}
 # run again does the same; what is inverted is only close.
 SAME = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 2e-3}
 INVERTED = {"fp32": 1e-2, "bf16": 0.5, "fp16": 0.1}
-# Those whose memory modes, plans or kept kernels could hold on to something.
 NORMS = ("vanillanet", "reducenet")
 """Families with BatchNorm."""
+# Those whose memory modes, plans or kept kernels could hold on to something.
 LEAKING = ("revcol", "swinv2", "nfnet")
 
 
