@@ -398,32 +398,38 @@ class Environment:
     def provide_ops(self, compiled: bool) -> None:
         """Compile mmcv's ops if that is asked for; drop those of another torch."""
         version, torch_cuda = torch_build(self.site)
+        mmcv = self.pinned("suite")["onedl-mmcv"]
         note = self.venv / "mmcv-ops"  # what the ops that are there were compiled for
         there = next(self.site.glob("mmcv/_ext*.so"), None)
-        if not there and not compiled:
+        noted = note.read_text() if there and note.exists() else ""
+        wanted = f"mmcv {mmcv}, torch {version}, "
+        options = ["--no-deps", "--reinstall-package", "onedl-mmcv"]
+        tools = str(self.root / "requirements" / "build.txt")
+        if not compiled:
+            # Without a note somebody else compiled them.
+            unfit = there and not noted and self.ops_problem()
+            if unfit or (noted and not noted.startswith(wanted)):
+                print(
+                    "mmcv's ops were compiled for another torch: they go.", flush=True
+                )
+                build = ("--build-constraints", tools)
+                self.uv("install", *options, *build, f"onedl-mmcv=={mmcv}")
             return
         target = ops_target(torch_cuda, nvcc_release(find_nvcc()), gpu_visible())
-        wanted = f"mmcv {self.pinned('suite')['onedl-mmcv']}, torch {version}, {target}"
+        wanted += target
         if target == "cuda":
             wanted += " " + os.environ.get("TORCH_CUDA_ARCH_LIST", "native")
-        if there and note.exists() and note.read_text() == wanted:
-            return
-        pin = f"onedl-mmcv=={self.pinned('suite')['onedl-mmcv']}"
-        options = ["--no-deps", "--reinstall-package", "onedl-mmcv"]
-        if not compiled:
-            print("mmcv's ops were compiled for another torch: they go.", flush=True)
-            build = str(self.root / "requirements" / "build.txt")
-            self.uv("install", *options, "--build-constraints", build, pin)
+        if noted == wanted:
             return
         include = Path(self.interpreter["include"])
         check_compiler(find_compiler(), include, self.name)
         print("compiling mmcv's ops: some minutes", flush=True)
-        tools = str(self.root / "requirements" / "build.txt")
         self.uv("install", "-r", tools)
         # uv keeps a wheel by these settings, and so one for each torch.
         settings = f"onedl-mmcv:compiled-for={wanted}"
         options += ["--no-build-isolation", "--config-settings-package", settings]
-        self.uv("install", *options, pin, environment=build_environment(target))
+        environment = build_environment(target)
+        self.uv("install", *options, f"onedl-mmcv=={mmcv}", environment=environment)
         if problem := self.ops_problem():
             raise SetupError(
                 f"mmcv was compiled but its ops do not load: {problem}",

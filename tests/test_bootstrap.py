@@ -146,6 +146,18 @@ def test_ops_of_another_torch_go_or_are_compiled_anew(environment):
     assert "--no-build-isolation" not in command
 
 
+def test_ops_that_somebody_else_compiled_stay_if_they_load(environment):
+    (environment.site / "mmcv").mkdir()
+    (environment.site / "mmcv/_ext.cpython-311.so").write_text("ops")
+    environment.problem = "undefined symbol"
+    environment.provide_ops(False)
+    assert len(environment.did()) == 1  # they go
+    (environment.site / "mmcv/_ext.cpython-311.so").write_text("ops")
+    environment.problem = None
+    environment.provide_ops(False)
+    assert environment.did() == []
+
+
 def test_ops_that_do_not_load_are_told(environment):
     environment.problem = "undefined symbol"
     with pytest.raises(SetupError, match="do not load: undefined symbol"):
