@@ -421,8 +421,6 @@ class Environment:
             wanted += " " + os.environ.get("TORCH_CUDA_ARCH_LIST", "native")
         if noted == wanted:
             return
-        include = Path(self.interpreter["include"])
-        check_compiler(find_compiler(), include, self.name)
         print("compiling mmcv's ops: some minutes", flush=True)
         self.uv("install", "-r", tools)
         # uv keeps a wheel by these settings, and so one for each torch.
@@ -529,6 +527,9 @@ def main() -> int:
         )
         with lock(ROOT / ".venv.lock"):
             environment = Environment(ROOT, interpreter)
+            if args.ops == "compiled":
+                include = Path(interpreter["include"])
+                check_compiler(find_compiler(), include, environment.name)
             environment.prepare()
             environment.install()
             environment.provide_ops(args.ops == "compiled")

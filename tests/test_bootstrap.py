@@ -74,7 +74,6 @@ def environment(tmp_path, monkeypatch):
     texts = {"torch": "torch==2.10.0  # why\n", "suite": "onedl-mmcv==2.3.6\n"}
     for name, text in texts.items():
         (tmp_path / f"requirements/{name}.txt").write_text(text)
-    monkeypatch.setattr(bootstrap, "check_compiler", lambda *_: None)
     monkeypatch.setattr(bootstrap, "find_nvcc", lambda: None)
     monkeypatch.setattr(bootstrap, "gpu_visible", lambda: False)
     monkeypatch.setattr(bootstrap, "probe", lambda _: PY311)
