@@ -164,17 +164,17 @@ def damage(info: Path) -> str | None:
     return None
 
 
-def sweep(site: Path) -> list[str]:
+def sweep(site: Path) -> dict[str, str]:
     """Remove what tells that broken distributions are installed; uv brings them anew.
 
     Returns:
-        One line for each distribution that was found damaged.
+        Name and version of each that was found damaged -> what is wrong with it.
     """
-    found = []
+    found = {}
     for info in sorted(site.glob("*.dist-info")):
         problem = damage(info)
         if problem:
-            found.append(f"{info.name[: -len('.dist-info')]} {problem}")
+            found[info.name[: -len(".dist-info")]] = problem
             shutil.rmtree(info)
     return found
 
@@ -328,13 +328,18 @@ class Environment:
             shutil.rmtree(self.venv, ignore_errors=True)
             command = [self.interpreter["executable"], "-I", "-m", "venv"]
             self.run([*command, str(self.venv)])
-        for problem in sweep(self.site):
-            print(f"repairing: {problem}", flush=True)
+        damaged = sweep(self.site)
+        for name, problem in damaged.items():
+            print(f"repairing: {name} {problem}", flush=True)
         pip = [str(self.python), "-I", "-m", "pip"]
         if not (self.site / f"{UV.replace('==', '-')}.dist-info").exists():
             if not (self.site / "pip" / "__main__.py").exists():
                 self.run([str(self.python), "-I", "-m", "ensurepip"])
             self.run([*pip, "install", "--quiet", "--disable-pip-version-check", UV])
+        if damaged:
+            # uv links files from its cache: what was edited here is edited there.
+            names = [name.partition("-")[0] for name in damaged]
+            self.run([str(self.venv / "bin" / "uv"), "cache", "clean", *names])
         run = subprocess.run([*pip, "config", "list"], capture_output=True, text=True)
         self.settings = index_settings(run.stdout)
 

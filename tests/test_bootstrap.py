@@ -179,6 +179,14 @@ def test_an_environment_of_another_python_is_made_anew(environment, monkeypatch)
     assert not list(environment.site.glob("torch-*"))
 
 
+def test_what_is_damaged_leaves_the_cache_too(environment):
+    install(environment.site, "uv", bootstrap.UV.partition("==")[2], {"uv/a.py": ""})
+    install(environment.site, "rich", "15.0.0", {"rich/console.py": "as it was"})
+    (environment.site / "rich/console.py").write_text("edited")
+    environment.prepare()
+    assert environment.did() == ["ROOT/.venv/bin/uv cache clean rich"]
+
+
 def test_the_other_opencv_goes(environment):
     install(environment.site, "opencv_python", "4.12", {"cv2/a.py": ""})
     environment.install()
@@ -250,7 +258,7 @@ def test_sweep_removes_what_an_interrupted_pip_left(tmp_path):
     whole = install(tmp_path, "whole", "1", {"whole.py": "x"})
     cut = install(tmp_path, "cut", "1", {"cut.py": "x"})
     (cut / "RECORD").unlink()
-    assert bootstrap.sweep(tmp_path) == ["cut-1 was not installed to the end"]
+    assert bootstrap.sweep(tmp_path) == {"cut-1": "was not installed to the end"}
     assert whole.exists()
     assert not cut.exists()
 
