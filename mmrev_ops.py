@@ -5,10 +5,7 @@ installed beside it, imports it at every start of the environment's Python, and 
 where there is no such file. `mmrev.ops` says what it finds then.
 """
 
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 
 NAME = "mmcv._ext"
 
@@ -17,18 +14,20 @@ class Finder:
     """Comes last: compiled ops, where there are some, are found before."""
 
     @staticmethod
-    def find_spec(
-        name: str, path: object = None, target: object = None
-    ) -> "ModuleSpec | None":
-        """The stand-in, if it is asked for mmcv's extension; else None."""
+    def find_spec(name: str, path=None, target=None):
+        """Spec of the stand-in, if it is asked for mmcv's extension; else None."""
         if name != NAME:
             return None
+        # Not before: every start of Python would pay for it.
+        from importlib.util import find_spec, spec_from_file_location
+        from pathlib import Path
+
         # mmrev itself is not imported: it brings more than mmcv.ops needs.
-        mmrev = importlib.util.find_spec("mmrev")
+        mmrev = find_spec("mmrev")
         for folder in mmrev.submodule_search_locations if mmrev else ():
             file = Path(folder, "ops", "extension.py")
             if file.exists():
-                return importlib.util.spec_from_file_location(name, file)
+                return spec_from_file_location(name, file)
         return None
 
 
