@@ -11,14 +11,17 @@ help:  ## this list
 setup:  ## create or repair .venv with the pinned stack (PYTHON=..., OPS=compiled)
 	@python3 -I mmrev/bootstrap.py $(if $(PYTHON),--python $(PYTHON)) $(if $(OPS),--ops $(OPS))
 
+# Two processes, a file's tests in one: each needs about 4 GB.
+BESIDE := -n 2 --dist loadfile
+
 test: setup  ## the quick tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(BESIDE)
 
 test-ci: setup  ## the slow tests that CI runs: trained projects, measured memory
-	$(BIN)/python -m pytest -m ci
+	$(BIN)/python -m pytest $(BESIDE) -m ci
 
 test-slow: setup  ## the slow tests too (minutes)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(BESIDE) -m "slow or not slow"
 
 lint: setup  ## style, format, import rules, Dockerfile
 	$(BIN)/ruff check

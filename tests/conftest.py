@@ -3,12 +3,21 @@
 import mmrev  # noqa: F401  # isort: skip  before torch, for which it sets a variable
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 from process_pair import ProcessPair
 from yapf.yapflib import yapf_api
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that run side by side share the cores."""
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:

@@ -58,6 +58,8 @@ def test_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def restored():
+    """mmengine's own backend before and after: a tool's test may have come first."""
+    register_backend("local", LocalBackend, force=True, prefixes="")
     yield
     register_backend("local", LocalBackend, force=True, prefixes="")
 

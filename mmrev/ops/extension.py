@@ -387,7 +387,7 @@ def ms_deform_attn_forward(
     # Of a head as of an image: (N heads, C, cells) and (N heads, Q, L, points, 2).
     cells = value.permute(0, 2, 3, 1).flatten(0, 1)
     places = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)
-    sizes = [tuple(one) for one in spatial_shapes.tolist()]
+    sizes = _sizes_of(spatial_shapes)
     levels = cells.split([height * width for height, width in sizes], dim=2)
     samples = [
         F.grid_sample(
@@ -399,6 +399,17 @@ def ms_deform_attn_forward(
     summed = (torch.cat(samples, dim=3) * weights[:, None]).sum(3)
     summed = summed.reshape(number, heads * channels, queries)
     return summed.transpose(1, 2).contiguous()
+
+
+def _sizes_of(spatial_shapes: Tensor) -> list[tuple[int, int]]:
+    """The rows as numbers, for which a host waits for its GPU: once for all layers."""
+    if spatial_shapes.is_inference():  # which has no version to tell a change by
+        return [tuple(one) for one in spatial_shapes.tolist()]
+    version, sizes = getattr(spatial_shapes, "_mmrev_sizes", (None, []))
+    if version != spatial_shapes._version:
+        sizes = [tuple(one) for one in spatial_shapes.tolist()]
+        spatial_shapes._mmrev_sizes = spatial_shapes._version, sizes
+    return sizes
 
 
 @_computed_by("torch")

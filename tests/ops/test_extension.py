@@ -108,6 +108,23 @@ def test_deformable_attention(stand_in):
         assert_close(one, other)
 
 
+def test_sizes_of_levels_are_read_once_and_again_when_they_change(monkeypatch):
+    shapes = torch.tensor([[2, 3], [1, 1]])
+    read = []
+    monkeypatch.setattr(
+        torch.Tensor, "tolist", lambda self: read.append(self) or [[2, 3], [1, 1]]
+    )
+    for _ in range(3):
+        assert extension._sizes_of(shapes) == [(2, 3), (1, 1)]
+    assert len(read) == 1
+    shapes[0, 0] = 4
+    extension._sizes_of(shapes)
+    assert len(read) == 2
+    with torch.inference_mode():
+        other = shapes.clone()
+    assert extension._sizes_of(other) == [(2, 3), (1, 1)]
+
+
 def losses(kind, logits, target, weight, gamma, alpha):
     """By their definitions."""
     classes = logits.shape[1]
