@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 INSTALL_HINT = (
-    "in a clone of mmrev run `make setup`, or `pip install --no-build-isolation "
-    "'.[suite]'` in an environment of your own"
+    "in a clone of mmrev run `make setup`, or `pip install '.[suite]'` in an "
+    "environment of your own"
 )
 
 

@@ -210,12 +210,11 @@ def check_package(package: Package, probe: Probe) -> Finding:
     if found is None:
         severity = "warning" if package in TOOLBOXES else "broken"
         what = f"{complaint}; needed for {package.purpose}"
-        options = "--no-deps --no-build-isolation"
-        remedy = f"pip install {options} {name}=={package.tried} ({MAKE})"
+        remedy = f"pip install --no-deps {name}=={package.tried} ({MAKE})"
         return Finding(package.module, severity, what, remedy)
     label = "{} {}".format(*found)
     if complaint:  # the distribution that is there stays, upstream's or the other
-        remedy = f"pip install --no-build-isolation '{found[0]}>={package.minimum}'"
+        remedy = f"pip install '{found[0]}>={package.minimum}'"
         return Finding(package.module, "broken", complaint, remedy)
     if probe.error:
         missing = probe.error.partition("No module named ")[2].strip("'\"")

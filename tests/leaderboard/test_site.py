@@ -250,15 +250,16 @@ def test_commands_say_seed_commit_and_augmentation():
     record = measured(
         config={"tta": True},
         seeds={"train": 7, "test": 9},
-        software={"commit": "abc123"},
+        software={"commit": "abc123", "ops": {"all": "compiled"}},
     )
     text = "\n".join(reproduce(record))
-    assert "git checkout abc123" in text
+    assert "git checkout abc123\nmake setup OPS=compiled && " in text
     assert 'train.py "$CONFIG" --cfg-options randomness.seed=7' in text
     assert "--tta" in text and "randomness.seed=9" in text
     unknown = measured(seeds={"train": None, "test": 9}, software={"commit": None})
     text = "\n".join(reproduce(unknown))
     assert 'train.py "$CONFIG"\n' in text and "git checkout" not in text
+    assert "make setup && " in text
     assert HASH in unknown.checkpoint.sha256
 
 

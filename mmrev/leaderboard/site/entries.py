@@ -133,9 +133,12 @@ def reproduce(record: MeasuredRecord) -> list[str]:
     test = 'python tools/test.py "$CONFIG" "$CHECKPOINT"'
     if record.config.tta:
         test += " --tta"
+    setup = "make setup"
+    if record.software.ops == {"all": "compiled"}:
+        setup += " OPS=compiled"
     return [
         *([f"git checkout {shlex.quote(commit)}"] if commit else []),
-        "make setup && source .venv/bin/activate",
+        f"{setup} && source .venv/bin/activate",
         f'CONFIG="$(find configs projects -name {config})"',
         train,
         f'CHECKPOINT="$(find work_dirs -name {checkpoint})"',
