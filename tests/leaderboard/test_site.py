@@ -470,9 +470,11 @@ def test_a_row_of_several_seeds_is_compared_as_one_column(open_page, records):
         name = f"Compare {record.model.name}, {record.model.head}"
         page.get_by_role("checkbox", name=name, exact=True).last.check()
     page.get_by_role("link", name="Compare ticked rows (2)").click()
-    heads = page.locator("#comparison thead th").all_inner_texts()
+    heads = page.locator("#comparison thead th")
+    expect(heads).to_have_count(2)  # waits for the page
+    heads = heads.all_inner_texts()
     seeds = next(place for place, head in enumerate(heads) if "3 seeds" in head)
-    assert len(heads) == 2 and "published" in heads[1 - seeds]
+    assert "published" in heads[1 - seeds]
     page.get_by_label("only what differs").uncheck()
     values = [record.metrics["coco/bbox_mAP"] for record in records[:3]]
     mean, std = statistics.fmean(values), statistics.stdev(values)
