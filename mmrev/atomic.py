@@ -43,7 +43,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
+        os.replace(temporary, path)
         # The rename itself reaches the disk with the folder. Some network file systems
         # refuse to sync a folder; the file is whole there all the same.
         with contextlib.suppress(OSError):
