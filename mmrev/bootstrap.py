@@ -411,9 +411,10 @@ class Environment:
         options = ["--no-deps", "--reinstall-package", "onedl-mmcv"]
         tools = str(self.root / "requirements" / "build.txt")
         if not compiled:
-            # Without a note somebody else compiled them.
-            unfit = there and not noted and self.ops_problem()
-            if unfit or (noted and not noted.startswith(wanted)):
+            if there and not noted and self.ops_problem() is None:
+                noted = wanted + "by somebody else"
+                note.write_text(noted)
+            if there and not noted.startswith(wanted):
                 print(
                     "mmcv's ops were compiled for another torch: they go.", flush=True
                 )
