@@ -394,7 +394,7 @@ class Environment:
         trial = ("install", "--dry-run", "--no-deps", "--quiet", *options, torch)
         quick = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "10"}
         run = subprocess.run(
-            [*self.uv_command(*trial)],
+            self.uv_command(*trial),
             env={**os.environ, **self.settings, **quick},
             capture_output=True,
         )

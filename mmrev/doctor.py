@@ -323,7 +323,9 @@ def check_gpu(present: bool, torch: Probe, ops: Probe) -> Finding:
             return Finding(subject, "ok", "none, training runs on the CPU")
         if facts["cuda"] is None:
             what = "present, but torch is a CPU build"
-            return Finding(subject, "broken", what, "pip install torch==2.10.0")
+            # Which satisfies the same pin.
+            remedy = "pip uninstall -y torch torchvision; pip install torch==2.10.0 "
+            return Finding(subject, "broken", what, remedy + "torchvision==0.25.0")
         what = f"present, but torch (CUDA {facts['cuda']}) cannot use it"
         return Finding(subject, "broken", what, "update the NVIDIA driver")
     label = f"{facts['gpus']} x {facts['name']} ({facts['arch']}, CUDA {facts['cuda']})"

@@ -20,6 +20,12 @@ from mmengine.registry.build_functions import build_from_cfg
 __all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
 
 
+# What it says of itself; weights and folders may have its name, too.
+_TORCHVISION = re.compile(
+    r"torchvision::\w|(module|named) '?torchvision\b|torchvision/\S+\.so"
+)
+
+
 class UserError(Exception):
     """A mistake of the user; the message says what was found and what to do."""
 
@@ -106,10 +112,10 @@ def _storage(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def _torchvision(error: Exception, frames: list[FrameType]) -> str | None:
-    """A torchvision of another torch, which fails wherever it is imported first."""
+    """No torchvision, or that of another torch: its first import fails."""
     kinds = (RuntimeError, ImportError, AttributeError, OSError)
     text = str(error).partition("\n")[0]
-    if not isinstance(error, kinds) or "torchvision" not in text:
+    if not isinstance(error, kinds) or not _TORCHVISION.search(text):
         return None
     return (
         f"torchvision does not work with the torch that is installed ({text}); install "

@@ -2,14 +2,16 @@
 
 from argparse import ArgumentParser
 
-from mmrev.browse.browse import browse
 from mmrev.errors import one_line_errors
-from mmrev.runs.overrides import OverrideAction
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and write the page."""
+    # Here, so that what an import fails on is one line, too.
+    from mmrev.browse.browse import browse
+    from mmrev.runs.overrides import OverrideAction
+
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("config", help="of detection or segmentation")

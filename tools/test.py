@@ -3,12 +3,14 @@
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
-from mmrev.runs.run import add_common_arguments, test
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and run."""
+    # Here, so that what an import fails on is one line, too.
+    from mmrev.runs.run import add_common_arguments, test
+
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("config", help="that the checkpoint was trained with")
     parser.add_argument("checkpoint")

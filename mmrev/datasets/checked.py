@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec
-from io import BytesIO
 from typing import Any
 
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import get
+from mmengine.fileio import get_local_path
 from PIL import Image
 
 from mmrev.datasets.annotations import Contents, check_instances, check_panoptic
@@ -86,14 +85,15 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
 
 def _load_annotations(dataset: BaseDataset, full_init: Callable) -> None:
     from mmdet.datasets import CocoDataset
+    from mmdet.datasets.transforms import LoadPanopticAnnotations
 
     if not isinstance(dataset, CocoDataset):
         full_init(dataset)
         return
     transforms = []
     for transform in dataset.pipeline.transforms:
-        if hasattr(transform, "rgb2id"):  # of panoptic maps, which mmdet reads itself
-            transforms.append(_check_map_size)
+        if isinstance(transform, LoadPanopticAnnotations):
+            transforms.append(partial(_check_map_size, transform.backend_args))
         elif getattr(transform, "with_mask", False):
             transforms.append(_check_mask_sizes)
         transforms.append(transform)
@@ -121,13 +121,16 @@ def _check_mask_sizes(results: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
-def _check_map_size(results: dict[str, Any]) -> dict[str, Any]:
+def _check_map_size(
+    backend_args: dict | None, results: dict[str, Any]
+) -> dict[str, Any]:
     """A transform that refuses panoptic maps of another size than the loaded image."""
     path = results.get("seg_map_path")
     if path is None:
         return results
     height, width = results["ori_shape"][:2]
-    with Image.open(BytesIO(get(path))) as image:
+    # Of a local file only the header is read.
+    with get_local_path(path, backend_args) as local, Image.open(local) as image:
         size = image.size
     if size != (width, height):
         raise UserError(

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LIBRARIES: dict[str, str] = {}
-"""What computes each function of this module."""
 RAN: dict[str, str] = {}
 """What computed the functions that were called in this process."""
 
@@ -37,7 +35,6 @@ def _computed_by(library: str) -> Callable[[Callable], Callable]:
                 _require_torchvision()
             return function(*args, **kwargs)
 
-        LIBRARIES[function.__name__] = library
         return op
 
     return register

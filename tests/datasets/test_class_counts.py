@@ -138,6 +138,7 @@ def test_labels_that_a_classifier_does_not_have(listed, classifier):
         check_heads(classifier(3), listed(0, 3), "train")
     line = str(caught.value)
     assert "train.txt: " in line and "1.jpg: expected a label of 0..2, got 3;" in line
+    check_heads(classifier(3), listed(0, 3), "val")  # a retrieval's number images
     named = listed(0, 1, metainfo=dict(classes=CLASSES))
     check_heads(classifier(3), named, "train")
     with pytest.raises(UserError, match=r"model\.head: expected num_classes=3,.*got 2"):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from urllib.error import URLError
 
 import pytest
@@ -16,6 +17,7 @@ from mmdet.models import RetinaHead
 from PIL import Image
 
 import mmrev.atomic
+from mmrev.errors import explain
 
 TOOLS = Path(__file__).parents[2] / "tools"
 DET = "work_dirs/det/epoch_2.pth"
@@ -329,6 +331,31 @@ def test_torchvision_of_another_torch(refused, monkeypatch):
         "torchvision does not work with the torch that is installed (operator" in line
     )
     assert "pip install torch==2.10.0 torchvision==0.25.0" in line
+
+
+@pytest.mark.parametrize("tool", ["train", "test", "browse"])
+def test_without_torchvision(run, monkeypatch, tool):
+    class Broken(ModuleType):
+        def __getattr__(self, name):
+            raise ModuleNotFoundError("No module named 'torchvision'")
+
+    for module in ("mmrev.runs.run", "mmrev.browse.browse"):
+        monkeypatch.setitem(sys.modules, module, Broken(module))
+    result = run(tool, "det.py", DET)
+    assert result.status == 1
+    (line,) = result.err.splitlines()
+    assert "(No module named 'torchvision'); install those of one release" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("torchvision://resnet50 cannot be downloaded"),
+        RuntimeError("pretrained/torchvision/resnet50.pth is damaged"),
+    ],
+)
+def test_what_only_has_torchvisions_name_is_not_its_fault(error):
+    assert explain(error) is None
 
 
 def test_a_gpu_that_torch_cannot_use(run, tmp_path, monkeypatch):
