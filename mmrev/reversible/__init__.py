@@ -1,14 +1,18 @@
-"""Memory-saving training of column networks and of any module. Pure torch."""
+"""Memory-saving training of reversible networks and of any module. Pure torch."""
 
+from mmrev.reversible.chain import run_chain
 from mmrev.reversible.column import Column, effective_gain, run_columns
-from mmrev.reversible.engine import MEMORY_MODES, ColumnEngine
+from mmrev.reversible.coupling import couple
+from mmrev.reversible.modes import MEMORY_MODES, in_mode
 from mmrev.reversible.recompute import recompute
 
 __all__ = [
     "MEMORY_MODES",
     "Column",
-    "ColumnEngine",
+    "couple",
     "effective_gain",
+    "in_mode",
     "recompute",
+    "run_chain",
     "run_columns",
 ]

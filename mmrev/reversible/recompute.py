@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from mmrev.reversible.replay import (
-    AutocastState,
-    RandomState,
-    Unchanged,
-    changed,
-    frozen_buffers,
-)
+from mmrev.reversible.replay import Replay, changed
 
 
 class Dropped:
@@ -121,19 +115,16 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
         return checkpoint(module, *inputs, use_reentrant=False, **settings)
     if torch.compiler.is_compiling():  # torch.export
         return module(*inputs, **settings)
-    device = inputs[0].device
     kept = {f"input {i}": tensor.detach() for i, tensor in enumerate(inputs)}
     needs = [tensor.requires_grad for tensor in inputs]
-    unchanged = Unchanged("recompute", kept, module)
-    random, autocast = RandomState(device), AutocastState.current(device)
+    replay = Replay("recompute", module, kept)
 
     def rerun() -> None:
-        modules = unchanged.check()
         tensors = (tensor.detach() for tensor in kept.values())
-        with random.replayed(), autocast(), frozen_buffers(modules):
+        with replay.again():
             module(*map(Tensor.requires_grad_, tensors, needs), **settings)
 
     with Dropped("recompute", rerun).keeping():
         result = module(*inputs, **settings)
-    random.forget_if_unused()
+    replay.forget_if_unused()
     return result

@@ -1,7 +1,7 @@
 """What a second run of a module must see again: weights, random numbers, autocast."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -180,9 +180,38 @@ class AutocastState:
         )
 
 
+class Replay:
+    """The state in which a module is about to be called, to call it again in it.
+
+    Args:
+        memory: the memory mode, for messages.
+        module: the module.
+        tensors: what else must not change, by name; the first tells the device.
+    """
+
+    def __init__(self, memory: str, module: nn.Module, tensors: Mapping[str, Tensor]):
+        device = next(iter(tensors.values())).device
+        self._unchanged = Unchanged(memory, tensors, module)
+        self._autocast = AutocastState.current(device)
+        self._random = RandomState(device)
+        self.forget_if_unused = self._random.forget_if_unused
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """That state; buffers are copies: BatchNorm would count every batch twice.
+
+        Raises:
+            RuntimeError: if something was replaced or changed in place.
+        """
+        modules = self._unchanged.check()
+        owners = [module for module in modules if module._buffers]
+        with self._random.replayed(), self._autocast(), _buffers_put_back(owners):
+            yield
+
+
 @contextmanager
-def _buffers_put_back(modules: list[nn.Module]) -> Iterator[None]:
-    kept = [(module, dict(module._buffers)) for module in modules]
+def _buffers_put_back(owners: list[nn.Module]) -> Iterator[None]:
+    kept = [(module, dict(module._buffers)) for module in owners]
     try:
         for module, buffers in kept:
             module._buffers.update(
@@ -192,15 +221,3 @@ def _buffers_put_back(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for module, buffers in kept:
             module._buffers.update(buffers)
-
-
-def frozen_buffers(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """A context in which a second run updates copies of the buffers.
-
-    Without it, BatchNorm would count every batch twice.
-
-    Args:
-        modules: all that run, those within another one, too.
-    """
-    owners = [module for module in modules if module._buffers]
-    return _buffers_put_back(owners) if owners else nullcontext()

@@ -1,152 +1,220 @@
-"""True inversion: only the states at the two ends of a segment are kept.
+"""Exact inversion: of a run of couplings only the last states and corrections are kept.
 
 The forward pass builds autograd's ordinary graph, but what its nodes would save is
-dropped. Going back, a level that is asked for its saved tensors runs again; its update
-gives both those tensors and the input state of its column,
-``previous[l] = (c[l] - update) / gain[l]``, coarsest level first (RevCol,
-arXiv 2212.11696, section 2.2). Gradients, parameters and hooks are thus autograd's own.
-Rounding grows with every column inverted; the states at a segment's front are kept, so
-the error is measured against them.
+dropped. Going back, a coupling that is asked for its saved tensors runs its module
+again; that gives these tensors, and the state that the coupling took the place of,
+``old = (state - update) / gain`` (RevCol, arXiv 2212.11696, section 2.2), corrected by
+what the forward pass saw that this rounds away. Gradients, parameters and hooks are
+thus autograd's own, and every tensor that they see is the one that it would have kept.
 """
 
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from mmrev.reversible.column import Column, effective_gain, run_columns, run_level
+from mmrev.reversible import coupling
+from mmrev.reversible.correction import Correction, checksum, is_dense
 from mmrev.reversible.recompute import Dropped
-from mmrev.reversible.replay import (
-    AutocastState,
-    RandomState,
-    Unchanged,
-    frozen_buffers,
-)
+from mmrev.reversible.replay import Replay, changed
+
+# States of which a GPU may not yet have told how long their corrections are; of RevCol
+# those of one column.
+UNTOLD = 4
 
 
-class Segment:
-    """Consecutive columns between two kept states, for one forward pass.
+class Kept(NamedTuple):
+    """A tensor that must stay as it was."""
 
-    The graph's nodes hold the segment, which lives and dies with them; it must
+    tensor: Tensor
+    version: int
+    name: str
+
+    @classmethod
+    def of(cls, tensor: Tensor, name: str) -> "Kept":
+        return cls(tensor.detach(), tensor._version, name)
+
+    def get(self) -> Tensor:
+        if self.tensor._version != self.version:
+            raise changed("reverse", self.name)
+        return self.tensor
+
+
+# A state of the run by its number, or what came from outside.
+Place = int | Kept
+
+
+@dataclass
+class Step:
+    """A coupling that was taken; `needs`: which of its tensors require gradients."""
+
+    module: nn.Module
+    reads: list[Place]
+    gain: Tensor
+    old: Place | None
+    shortcut: Tensor | None
+    needs: list[bool]
+    replay: Replay
+
+    def state(self, reads: Sequence[Tensor], gain: Tensor, find: Callable) -> Tensor:
+        """The state; `find` gives the old one, and takes the update."""
+        result = self.module(*reads)
+        update = coupling.update(result, reads, self.shortcut)
+        return coupling.forward(update, gain, find(update.detach()))
+
+
+class Reversal:
+    """The couplings of one forward pass.
+
+    The graph's nodes hold this object, which lives and dies with them; it must
     therefore hold neither a node nor a tensor that has a graph.
-
-    Args:
-        columns: the columns.
-        errors: takes the relative L2 error of each state rebuilt at the front, as
-            0-dim tensors; None measures nothing.
     """
 
-    def __init__(self, columns: Sequence[Column], errors: list[Tensor] | None):
-        self.columns = columns
-        self.errors = errors
-        self._needs: list[tuple[bool, ...]] = []
-        self._random: list[RandomState] = []
-        self._weights: list[Unchanged] = []
-        # Output states by (column, level), as far as they are known; column -1 is the
-        # one before the segment.
-        self._states: dict[tuple[int, int], Tensor] = {}
+    def __init__(self):
+        self._steps: list[Step] = []
+        # States by number, which is that of the coupling that gave it: kept, rebuilt,
+        # or to be found by a correction and the coupling that took its place.
+        self._kept: dict[int, Kept] = {}
+        self._rebuilt: dict[int, Tensor] = {}
+        self._corrections: dict[int, Correction] = {}
+        self._followers: dict[int, int] = {}
+        self._untold: deque[int] = deque()
+        self._numbers = WeakTensorKeyDictionary()
+        self._faults: list[tuple[int, Tensor]] = []
 
-    def __call__(
-        self, x: Tensor, previous: Sequence[Tensor] | None, taps: Collection[int]
-    ) -> tuple[list[Tensor], dict[int, Tensor]]:
-        """Run the columns; arguments and result as of `run_columns`."""
-        self._x = x.detach()
-        self._autocast = AutocastState.current(x.device)
-        self._front = previous and [state.detach() for state in previous]
-        states, tapped = run_columns(self.columns, x, previous, taps, self._run_level)
-        self._back = [state.detach() for state in states]
-        ends = {"the input of the columns": self._x}
-        for name, kept in (("previous", self._front), ("returned", self._back)):
-            ends |= {f"{name} state {i}": end for i, end in enumerate(kept or ())}
-        self._ends = Unchanged("reverse", ends)
-        return states, tapped
-
-    def _run_level(
+    def couple(
         self,
-        column: Column,
-        index: int,
-        below: Tensor,
-        previous: Sequence[Tensor] | None,
+        module: nn.Module,
+        reads: Sequence[Tensor],
+        gain: Tensor,
+        old: Tensor | None,
+        shortcut: Tensor | None = None,
+        keep: bool = False,
     ) -> Tensor:
-        number, level = divmod(len(self._needs), len(column.levels))
-        self._needs.append(tuple(t.requires_grad for t in (below, *(previous or ()))))
-        random = RandomState(below.device)
-        self._random.append(random)
-        gain, module = {f"gains.{index}": column.gains[index]}, column.levels[index]
-        self._weights.append(Unchanged("reverse", gain, module))
-        find = partial(self._find, number, level)
-        dropped = Dropped("reverse", find, to_the_end=True)
+        """Compute a state, as `mmrev.reversible.couple`.
+
+        Args:
+            module: as there.
+            reads: as there.
+            gain: as there.
+            old: as there.
+            shortcut: as there.
+            keep: whether something else keeps `old` anyway.
+        """
+        number, name = len(self._steps), type(module).__name__
+        tensors = (*reads, gain, *([] if old is None else [old]))
+        step = Step(
+            module=module,
+            reads=[self._place(tensor, f"what {name} read") for tensor in reads],
+            gain=gain.detach(),
+            old=None if old is None else self._place(old, f"the state before {name}"),
+            shortcut=shortcut,
+            needs=[tensor.requires_grad for tensor in tensors],
+            replay=Replay("reverse", module, {"gain": gain.detach()}),
+        )
+        updates = []
+
+        def find(update: Tensor) -> Tensor | None:
+            updates.append(update)
+            return old
+
+        dropped = Dropped("reverse", partial(self._find, number), to_the_end=True)
         with dropped.keeping():
-            state = run_level(column, index, below, previous)
-        random.forget_if_unused()
+            state = step.state(reads, gain, find)
+        step.replay.forget_if_unused()
+        self._steps.append(step)
+        self._numbers[state] = number
+        self._kept[number] = Kept.of(state, f"the state after {name}")
+        if isinstance(step.old, int) and not keep and is_dense(old):
+            self._drop(step.old, number, *updates)
         return state
 
-    def _find(self, number: int, level: int) -> None:
-        self.rerun(number, level)
-        # Nothing further back reads the state that left this level.
-        self._states.pop((number, level), None)
+    def _place(self, tensor: Tensor, name: str) -> Place:
+        number = self._numbers.get(tensor)
+        return Kept.of(tensor, name) if number is None else number
 
-    def state(self, number: int, level: int) -> Tensor:
-        """The output state of a column; what no later pass has left is rebuilt."""
-        if number < 0:
-            return self._front[level]
-        if number == len(self.columns) - 1:
-            return self._back[level]
-        if (number, level) not in self._states:
-            # The loss does not reach the column after, as when only a tap is used.
-            with torch.no_grad():
-                self.rerun(number + 1, level)
-        return self._states[number, level]
+    def _drop(self, number: int, follower: int, update: Tensor) -> None:
+        """Make a correction of a state; let go of that which costs more."""
+        old, state = self._kept[number].get(), self._kept[follower].tensor
+        correction = Correction(old, state, update, self._steps[follower].gain)
+        self._corrections[number] = correction
+        self._followers[number] = follower
+        self._untold.append(number)
+        self._settle(0 if old.device.type == "cpu" else UNTOLD)
 
-    def rerun(self, number: int, level: int) -> None:
-        """Run a level again and rebuild the state that entered its column."""
-        column = self.columns[number]
-        place = number * len(column.levels) + level
-        self._ends.check()
-        modules = self._weights[place].check()
-        below_needs, *previous_need = self._needs[place]
-        gain = effective_gain(column.gains[level].detach())
-        state = self.state(number, level)
-        below = self.state(number, level - 1) if level else self._x
-        previous = [None] * len(column.levels) if previous_need else None
-
-        def read(index: int) -> None:
-            leaf = self.state(number - 1, index).detach()
-            previous[index] = leaf.requires_grad_(previous_need[index])
-
-        def call(module: nn.Module, *inputs: Tensor) -> Tensor:
-            update = module(*inputs)
-            residue = state - update.detach()
-            if previous is None:
-                self._measure(residue, state)
-                return update
-            rebuilt = residue.div_(gain)
-            if number:
-                self._states[number - 1, level] = rebuilt
+    def _settle(self, but: int = 0) -> None:
+        while len(self._untold) > but:
+            number = self._untold.popleft()
+            if self._corrections[number].finish() < self._kept[number].tensor.nbytes:
+                del self._kept[number]
             else:
-                self._measure(rebuilt.sub_(self._front[level]), self._front[level])
-            read(level)
-            return update
+                del self._corrections[number]
 
-        for index in column.above[level]:
-            read(index)
-        with (
-            self._random[place].replayed(),
-            self._autocast(),
-            frozen_buffers(modules),
-        ):
-            below = below.detach().requires_grad_(below_needs)
-            run_level(column, level, below, previous, call)
+    def _find(self, number: int) -> None:
+        self._settle()
+        self._rerun(number)
+        # Nothing further back reads the state that left this coupling.
+        self._rebuilt.pop(number, None)
 
-    def _measure(self, error: Tensor, reference: Tensor) -> None:
-        if self.errors is not None:
-            reference = _norm(reference)
-            tiny = torch.finfo(reference.dtype).tiny
-            self.errors.append(_norm(error) / reference.clamp(min=tiny))
+    def _get(self, place: Place) -> Tensor:
+        """A state; what no later pass has left is rebuilt."""
+        place = place if isinstance(place, Kept) else self._kept.get(place, place)
+        if isinstance(place, Kept):
+            return place.get()
+        if place not in self._rebuilt:
+            # The loss does not reach what followed, as when only a tap is used.
+            with torch.no_grad():
+                self._rerun(self._followers[place])
+        return self._rebuilt[place]
 
+    def _rerun(self, number: int) -> None:
+        """Run a coupling again, and rebuild the state that it took the place of."""
+        step, state = self._steps[number], self._get(number)
 
-def _norm(state: Tensor) -> Tensor:
-    # Of a large map it may be past fp16's range.
-    wide = torch.promote_types(state.dtype, torch.float32)
-    return torch.linalg.vector_norm(state, dtype=wide)
+        def leaf(tensor: Tensor, needs: bool) -> Tensor:
+            return tensor.detach().requires_grad_(needs)
+
+        def find(update: Tensor) -> Tensor | None:
+            if step.old is None:
+                return None
+            if step.old in self._corrections:
+                correction = self._corrections[step.old]
+                old, fault = correction.old(state, update, step.gain)
+                self._note(number, fault)
+                self._rebuilt[step.old] = old
+            return leaf(self._get(step.old), step.needs[-1])
+
+        values = [*map(self._get, step.reads), step.gain]
+        *reads, gain = map(leaf, values, step.needs)
+        with step.replay.again():
+            again = step.state(reads, gain, find)
+        if step.old not in self._corrections:
+            self._note(number, checksum(again) != checksum(state))
+
+    def _note(self, number: int, fault: Tensor) -> None:
+        """Look at the end of the backward pass, where a GPU is waited for once."""
+        self._faults.append((number, fault))
+        Variable._execution_engine.queue_callback(self._judge)
+
+    def _judge(self) -> None:
+        faults, self._faults = self._faults, []
+        if not faults:
+            return
+        numbers, flags = zip(*faults, strict=True)
+        if not any(found := torch.stack(flags).tolist()):
+            return
+        number = numbers[found.index(True)]
+        raise RuntimeError(
+            f"memory='reverse': {type(self._steps[number].module).__name__}, module "
+            f"{number + 1} of the {len(self._steps)} that were called, did not compute "
+            "the same when it ran again for the backward pass, so that this step's "
+            "gradients are wrong. It must be repeatable: it may draw random numbers "
+            "from torch's default generators only, and read nothing that changes. Use "
+            "memory='store'."
+        )

@@ -11,11 +11,9 @@ reads, are frozen; the stem's bias starts at random instead of 0.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrev.models.backbones.base import (
@@ -26,7 +24,7 @@ from mmrev.models.backbones.base import (
 )
 from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
 from mmrev.registry import MODELS
-from mmrev.reversible import ColumnEngine, run_columns
+from mmrev.reversible import in_mode, run_columns
 
 NUM_LEVELS = 4
 STEM_STRIDE = 4
@@ -174,8 +172,7 @@ class RevCol(Backbone):
         out_norm: 'layer_norm' normalises every returned level; None as in the paper.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             columns.
-        memory: 'store', 'recompute' or 'reverse', see `mmrev.reversible.ColumnEngine`.
-        anchor_every: of memory='reverse': columns between kept states, or 'auto'.
+        memory: 'store', 'recompute' or 'reverse', see `mmrev.reversible.in_mode`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files load
             as they are.
 
@@ -196,7 +193,6 @@ class RevCol(Backbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         memory: str = "recompute",
-        anchor_every: int | str = "auto",
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -230,16 +226,9 @@ class RevCol(Backbone):
             )
             for index in range(self.num_columns)
         )
-        self.engine = ColumnEngine(
-            memory, anchor_every, report=partial(print_log, logger="current")
-        )
+        self.memory = memory
         self._taps: dict[int, Tensor | None] = {}
         self._freeze()
-
-    @property
-    def memory(self) -> str:
-        """The memory mode in force."""
-        return self.engine.memory
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the levels of `out_indices`.
@@ -257,7 +246,7 @@ class RevCol(Backbone):
             with torch.no_grad():
                 states, tapped = run_columns(self.columns[:frozen], x, taps=self._taps)
         if frozen < self.num_columns:
-            states, found = self.engine(
+            states, found = self.run(
                 self.columns[frozen:],
                 x,
                 states,
@@ -266,6 +255,10 @@ class RevCol(Backbone):
             tapped |= {frozen + i: state for i, state in found.items()}
         self._taps.update(tapped)
         return self.select(states)
+
+    def run(self, columns, x, previous=None, taps=()):
+        """`run_columns` in this memory mode."""
+        return run_columns(columns, x, previous, taps, in_mode(self.memory))
 
     def embed(self, x: Tensor) -> Tensor:
         """Images, (N, in_channels, H, W), to what every column reads, at stride 4."""

@@ -251,7 +251,7 @@ class ColumnsAnchor(Anchor):
             return state
         stem, levels = state
         columns = self.backbone.columns[start:stop]
-        return stem, self.backbone.engine(columns, stem, levels)[0]
+        return stem, self.backbone.run(columns, stem, levels)[0]
 
     def leave(self, state: tuple) -> list[Tokens]:
         return [tokens_of(level) for level in state[1]]

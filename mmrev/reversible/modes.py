@@ -1,0 +1,41 @@
+"""The memory modes."""
+
+from functools import partial
+
+import torch
+
+from mmrev.reversible.coupling import Couple, couple
+from mmrev.reversible.recompute import recompute
+from mmrev.reversible.reverse import Reversal
+
+MEMORY_MODES = ("store", "recompute", "reverse")
+
+
+def in_mode(memory: str) -> Couple:
+    """What takes the place of `couple` in one forward pass.
+
+    ``'store'``: plain autograd, every activation kept.
+    ``'recompute'``: what every module reads is kept, and it runs again in the backward
+    pass.
+    ``'reverse'``: the last states and corrections of a few bits an element are kept,
+    the others rebuilt, bit for bit.
+
+    ``torch.compile`` traces every mode without a break: ``'store'`` keeps what the
+    compiler chooses; ``'recompute'`` and ``'reverse'``, which it cannot invert, mark
+    each module for torch's checkpointing. ``torch.export`` sees plain modules.
+
+    Args:
+        memory: the mode.
+
+    Raises:
+        ValueError: on a mode that does not exist.
+    """
+    if memory not in MEMORY_MODES:
+        raise ValueError(
+            f"memory must be one of {', '.join(MEMORY_MODES)}, got {memory!r}."
+        )
+    if memory == "store" or not torch.is_grad_enabled():
+        return couple
+    if memory == "recompute" or torch.compiler.is_compiling():
+        return partial(couple, call=recompute)
+    return Reversal().couple
