@@ -118,7 +118,7 @@ def _escapes(codes: Tensor) -> Tensor:
 
 
 def _where(mask: Tensor, count: int | None) -> Tensor:
-    """Indices of what is not 0; a GPU would be waited for, were their number unknown."""
+    """Indices of what is not 0; their number unknown, a GPU is waited for."""
     if count is None:
         return mask.nonzero()[:, 0]
     return torch.nonzero_static(mask, size=count)[:, 0]

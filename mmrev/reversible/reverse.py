@@ -38,9 +38,11 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, name: str) -> "Kept":
+        """The tensor as it is now."""
         return cls(tensor.detach(), tensor._version, name)
 
     def get(self) -> Tensor:
+        """The tensor, if it is as it was."""
         if self.tensor._version != self.version:
             raise changed("reverse", self.name)
         return self.tensor

@@ -1,17 +1,22 @@
 """What every backbone of the suite shares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 
 from mmrev.checkpoints import load_backbone
 from mmrev.models.layers import LayerNorm2d
-from mmrev.reversible import recompute
+from mmrev.reversible import MEMORY_MODES, in_mode, recompute, run_chain
 
 # A config names the kind by a string or by the class.
 _PRETRAINED = ("Pretrained", PretrainedInit)
+# Where each coupling starts: a and b of `run_chain`.
+COUPLINGS = {"dual": (1.0, 0.0), "two-stream": (0.0, 1.0)}
+# Inversion keeps a chain's first state and its last two.
+SHORTEST = 3
 
 
 class Backbone(BaseModule):
@@ -24,12 +29,13 @@ class Backbone(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the stem, n the stem and the
             first n of `num_stages`.
         num_stages: how many stages can be frozen.
+        memory: one of `MEMORY_MODES`, or one for each level.
         init_cfg: of mmengine, a dict or a list of them;
             ``dict(type='Pretrained', checkpoint=...)`` takes any layout that
             `mmrev.checkpoints.convert_state_dict` knows, and loads it strictly.
 
     Raises:
-        ValueError: on an index outside its range or an unknown norm.
+        ValueError: on an index outside its range, an unknown norm or memory mode.
     """
 
     no_weight_decay: tuple[str, ...] = ()
@@ -43,6 +49,7 @@ class Backbone(BaseModule):
         out_norm: str | None,
         frozen_stages: int,
         num_stages: int,
+        memory: str | Sequence[str],
         init_cfg: dict | list[dict] | None,
     ):
         super().__init__(init_cfg)
@@ -65,10 +72,30 @@ class Backbone(BaseModule):
         self.channels = list(channels)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
+        self.set_memory(memory)
         if out_norm:
             self.norms = nn.ModuleDict(
                 {str(i): LayerNorm2d(self.channels[i]) for i in self.out_indices}
             )
+
+    def set_memory(self, memory: str | Sequence[str]) -> None:
+        """Use a memory mode from now on.
+
+        Args:
+            memory: one of `MEMORY_MODES`, or one for each level, finest first.
+
+        Raises:
+            ValueError: on other modes, or another number of them.
+        """
+        count = len(self.channels)
+        modes = [memory] * count if isinstance(memory, str) else list(memory)
+        if len(modes) != count or not set(modes) <= set(MEMORY_MODES):
+            raise ValueError(
+                f"{type(self).__name__}: memory must be one of "
+                f"{', '.join(MEMORY_MODES)}, or {count} of them, one a level, got "
+                f"{memory!r}."
+            )
+        self.memory = modes
 
     def select(self, levels: Mapping[int, Tensor] | Sequence[Tensor]) -> tuple:
         """The levels of `out_indices`, in its order, normalised if asked for."""
@@ -130,16 +157,26 @@ class StagedBackbone(Backbone):
     - `depths`: blocks a stage;
 
     and `channels_last` if its features are not (N, C, H, W). Whoever wants to run or
-    tap blocks one by one, as stitching, goes through these names.
+    tap blocks one by one, as stitching, goes through these names and `run_blocks`. Its
+    constructor ends with `_finish`.
+
+    A family whose blocks add their input names the `couplings` that it can have and
+    says by `links` what they consist of.
 
     Args:
         memory: 'store' keeps what the backward pass needs; 'recompute' keeps the input
-            of the stem and of every block, and runs these again.
+            of the stem and of every block, and runs these again; 'reverse' rebuilds
+            these inputs from what follows, which takes a coupling, and blocks enough.
+            One mode, or one a stage; the stem has the first.
         with_cp: True is ``memory='recompute'``.
+        coupling: None, or how the blocks of a stage are made invertible, see
+            `run_chain`. 'dual' starts as the ordinary network, with its weights, and is
+            moved by `mmrev.CouplingHook`; 'two-stream' is another network, to be
+            trained from scratch, whose levels are the means of two streams.
         **settings: of `Backbone`.
 
     Raises:
-        ValueError: on a memory mode that the family does not have.
+        ValueError: on a memory mode or coupling that the family does not have.
     """
 
     stem: nn.Module
@@ -147,21 +184,121 @@ class StagedBackbone(Backbone):
     depths: list[int]
     channels_last = False
     """Whether features are (N, H, W, C)."""
+    couplings: tuple[str, ...] = ()
+    """Names in `COUPLINGS`."""
 
-    def __init__(self, *, memory: str, with_cp: bool, num_stages: int, **settings):
-        super().__init__(num_stages=num_stages, **settings)
-        if memory not in ("store", "recompute"):
+    def __init__(
+        self,
+        *,
+        memory: str | Sequence[str],
+        with_cp: bool,
+        coupling: str | None,
+        **settings,
+    ):
+        self.coupling = self._check_coupling(coupling)
+        super().__init__(memory="recompute" if with_cp else memory, **settings)
+        if coupling:
+            self.register_buffer("coefficients", torch.tensor(COUPLINGS[coupling]))
+
+    def _check_coupling(self, coupling: str | None) -> str | None:
+        if coupling is None or coupling in self.couplings:
+            return coupling
+        name = type(self).__name__
+        if not self.couplings:
             raise ValueError(
-                f"{type(self).__name__}: memory must be 'store' or 'recompute', got "
-                f"{memory!r}. Only networks of columns, as RevCol, can be inverted."
+                f"{name}: coupling must be None, got {coupling!r}: its blocks do not "
+                "add their input, so that nothing can be inverted. Use "
+                "memory='recompute' to save memory."
             )
-        self.memory = "recompute" if with_cp else memory
+        raise ValueError(
+            f"{name}: coupling must be None or {_names(self.couplings)}, got "
+            f"{coupling!r}."
+        )
 
-    def run(self, block: nn.Module, *inputs: Tensor):
-        """Call a block in this memory mode."""
-        if self.memory == "recompute":
-            return recompute(block, *inputs)
-        return block(*inputs)
+    def set_memory(self, memory: str | Sequence[str]) -> None:
+        """Use a memory mode from now on, see `Backbone.set_memory`.
+
+        Raises:
+            ValueError: also on 'reverse' without a coupling.
+        """
+        super().set_memory(memory)
+        if "reverse" not in self.memory or self.coupling:
+            return
+        name = type(self).__name__
+        if not self.couplings:
+            raise ValueError(
+                f"{name}: memory must be 'store' or 'recompute', got {memory!r}: its "
+                "blocks do not add their input, so that nothing can be inverted."
+            )
+        raise ValueError(
+            f"{name}: memory='reverse' needs coupling={_names(self.couplings)} "
+            f"('dual' fine-tunes ordinary weights), got None. memory='recompute' "
+            "does without."
+        )
+
+    def _finish(self) -> None:
+        """Freeze what is frozen; say which stages are too short to be inverted."""
+        self._freeze()
+        short = [
+            str(stage + 1)
+            for stage, mode in enumerate(self.memory)
+            if mode == "reverse" and len(self._chain(self.stages[stage])) < SHORTEST
+        ]
+        if short:
+            print_log(
+                f"{type(self).__name__}: memory='reverse' would save nothing in stage "
+                f"{', '.join(short)}, whose chain has less than {SHORTEST} links; "
+                "there it is 'recompute'.",
+                logger="current",
+            )
+
+    def _chain(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
+        return [link for module in modules for link in self.links(module)]
+
+    def links(self, module: nn.Module) -> Sequence[nn.Module]:
+        """What a member of a stage consists of in a chain.
+
+        Returns:
+            Modules to be run one after the other, each from a feature to one of the
+            same shape in which it is added; empty if the module is none such.
+        """
+        return []
+
+    def run(self, module: nn.Module, *inputs: Tensor, stage: int = 0):
+        """Call a module in the memory mode of a stage."""
+        if self.memory[stage] != "store":
+            return recompute(module, *inputs)
+        return module(*inputs)
+
+    def run_blocks(
+        self, x: Tensor, stage: int, start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """Run blocks of a stage in its memory mode.
+
+        Args:
+            x: the feature before.
+            stage: the stage.
+            start: the first block; before block 0 comes what belongs to none, as a
+                change of resolution.
+            stop: the block after the last one, None for all.
+
+        Returns:
+            The feature after them.
+        """
+        modules = list(self.stages[stage])
+        extra = len(modules) - self.depths[stage]
+        modules = modules[start + extra if start else 0 : stop and stop + extra]
+        if not self.coupling:
+            for module in modules:
+                x = self.run(module, x, stage=stage)
+            return x
+        while modules and not self.links(modules[0]):
+            x = self.run(modules.pop(0), x, stage=stage)
+        links, memory = self._chain(modules), self.memory[stage]
+        if memory == "reverse" and len(links) < SHORTEST:
+            memory = "recompute"
+        x, other = run_chain(links, x, self.coefficients, in_mode(memory))
+        return torch.lerp(x, other, 0.5) if self.coupling == "two-stream" else x
 
     def level(self, x: Tensor) -> Tensor:
         """A stage's level, (N, C, H, W), from its last block's feature."""
@@ -178,9 +315,8 @@ class StagedBackbone(Backbone):
         """
         x = self.run(self.stem, x)
         levels = {}
-        for index, stage in enumerate(self.stages[: max(self.out_indices) + 1]):
-            for block in stage:
-                x = self.run(block, x)
+        for index in range(max(self.out_indices) + 1):
+            x = self.run_blocks(x, index)
             if index in self.out_indices:
                 levels[index] = self.level(x)
         return self.select(levels)
@@ -210,6 +346,33 @@ class StagedBackbone(Backbone):
         if self.frozen_stages < 0:
             return []
         return [self.stem, *self.stages[: self.frozen_stages]]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Take ordinary weights for the start of 'dual', refuse other networks'."""
+        key = f"{prefix}coefficients"
+        ordinary = COUPLINGS["dual"]
+        start = COUPLINGS[self.coupling] if self.coupling else ordinary
+        theirs = tuple(state_dict.get(key, torch.tensor(ordinary)).tolist())
+        if theirs != start and self.coupling != "dual":
+            raise ValueError(
+                f"{type(self).__name__}: the weights are those of a network with "
+                f"coefficients a, b = {theirs}, this one has coupling="
+                f"{self.coupling!r}, which has {start}. "
+                + (
+                    "Set coupling='dual'."
+                    if self.coupling is None
+                    else "Train it from scratch, or set coupling='dual'."
+                )
+            )
+        if self.coupling:
+            state_dict[key] = torch.tensor(theirs)
+        else:
+            state_dict.pop(key, None)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _names(couplings: Sequence[str]) -> str:
+    return " or ".join(map(repr, couplings))
 
 
 def resolve_arch(

@@ -151,14 +151,18 @@ class NFNet(StagedBackbone):
         out_norm: 'layer_norm' normalises every returned level; None as in the paper.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
-        memory: 'store' or 'recompute', see `StagedBackbone`.
+        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+            `StagedBackbone`.
         with_cp: True is ``memory='recompute'``.
+        coupling: None, 'dual' or 'two-stream', see `StagedBackbone`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; timm's dm_nfnet_* files
             load as they are.
 
     Raises:
         ValueError: on a setting that does not exist.
     """
+
+    couplings = ("dual", "two-stream")
 
     def __init__(
         self,
@@ -170,8 +174,9 @@ class NFNet(StagedBackbone):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_norm: str | None = None,
         frozen_stages: int = -1,
-        memory: str = "store",
+        memory: str | Sequence[str] = "store",
         with_cp: bool = False,
+        coupling: str | None = None,
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -183,6 +188,7 @@ class NFNet(StagedBackbone):
             num_stages=len(settings["channels"]),
             memory=memory,
             with_cp=with_cp,
+            coupling=coupling,
             init_cfg=init_cfg,
         )
         if flavour not in FLAVOURS:
@@ -215,10 +221,21 @@ class NFNet(StagedBackbone):
                 )
                 width = self.channels[index]
                 # A stage's first block starts anew: its shortcut is normalised.
-                variance = 1.0 + ALPHA**2 * len(blocks)
+                variance = 1.0 + ALPHA**2 * self._branches_in(len(blocks))
+            if coupling == "two-stream":
+                # The mean of two streams has half of each branch.
+                variance = 1.0 + ALPHA**2 * (1 + (len(blocks) - 1) / 4)
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self._freeze()
+        self._finish()
+
+    def _branches_in(self, blocks: int) -> int:
+        """Branches whose sum is what follows so many blocks of a stage."""
+        return 1 + blocks // 2 if self.coupling == "two-stream" else blocks
+
+    def links(self, module: nn.Module) -> list[nn.Module]:
+        """A block, but for one that changes the shape."""
+        return [] if hasattr(module, "shortcut") else [module]
 
     @torch.no_grad()
     def _init_weights(self) -> None:

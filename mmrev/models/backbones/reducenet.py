@@ -52,6 +52,8 @@ class ReduceNetBlock(nn.Module):
         activation: 'relu' or 'none', after the sum.
         drop_path_rate: probability of leaving out the body of a sample; without a
             shortcut, it never is.
+        is_link: whether the input is added in what the block computes, by the shortcut
+            or, deployed, by the body itself; None goes by the shortcut.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class ReduceNetBlock(nn.Module):
         shortcut: str,
         activation: str,
         drop_path_rate: float = 0.0,
+        is_link: bool | None = None,
     ):
         super().__init__()
         self.body = body
         self.shortcut = shortcut
+        self.is_link = shortcut == "identity" if is_link is None else is_link
         drops = drop_path_rate and shortcut == "identity"
         self.drop_path = DropPath(drop_path_rate) if drops else nn.Identity()
         self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.Identity()
@@ -111,13 +115,17 @@ class ReduceNet(Deployable, StagedBackbone):
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
         norm_eval: batch norms keep their running statistics in training.
-        memory: 'store' or 'recompute', see `StagedBackbone`.
+        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+            `StagedBackbone`.
         with_cp: True is ``memory='recompute'``.
+        coupling: None or 'dual', see `StagedBackbone`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
         ValueError: on a setting that does not exist.
     """
+
+    couplings = ("dual",)
 
     def __init__(
         self,
@@ -131,8 +139,9 @@ class ReduceNet(Deployable, StagedBackbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        memory: str = "store",
+        memory: str | Sequence[str] = "store",
         with_cp: bool = False,
+        coupling: str | None = None,
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -144,6 +153,7 @@ class ReduceNet(Deployable, StagedBackbone):
             num_stages=NUM_STAGES,
             memory=memory,
             with_cp=with_cp,
+            coupling=coupling,
             init_cfg=init_cfg,
         )
         if chain not in (None, "pre-pad"):
@@ -154,6 +164,11 @@ class ReduceNet(Deployable, StagedBackbone):
             raise ValueError(
                 "ReduceNet: chain='pre-pad' needs blocks with nothing between them, "
                 "got activation_free=False. Set that to True, or chain to None."
+            )
+        if chain and coupling:
+            raise ValueError(
+                "ReduceNet: a coupling needs blocks that keep the size of a map, got "
+                f"chain='pre-pad' and coupling={coupling!r}. Set one of them to None."
             )
         self.norm_eval = norm_eval
         self.activation_free = activation_free
@@ -187,7 +202,11 @@ class ReduceNet(Deployable, StagedBackbone):
                 _pad_once([block.body[0] for block in blocks])
         if deploy:
             self.switch_to_deploy()
-        self._freeze()
+        self._finish()
+
+    def links(self, module: nn.Module) -> list[nn.Module]:
+        """A block, but for one that changes the shape."""
+        return [module] if module.is_link else []
 
     @property
     def _activation(self) -> str:
@@ -210,15 +229,18 @@ class ReduceNet(Deployable, StagedBackbone):
         like = next(self.stages.parameters())
         for stage, blocks in enumerate(self._chains()):
             kernels = [block.kernel() for block in blocks]
-            # A ReLU behind each block leaves only groups of one.
+            # A ReLU behind each block, or a coupling, leaves only groups of one.
             lengths = [1] * len(kernels)
-            if self.activation_free:
+            if self.activation_free and not self.coupling:
                 lengths = cheapest_grouping(kernels)
             fused = []
             for length in lengths:
                 group, kernels = kernels[:length], kernels[length:]
                 conv = reduce(Kernel.then, group).to_conv(like)
-                fused.append(ReduceNetBlock(conv, "none", self._activation))
+                link = bool(self.coupling) and blocks[len(fused)].is_link
+                fused.append(
+                    ReduceNetBlock(conv, "none", self._activation, is_link=link)
+                )
             if not stage:
                 # What the stem shares with a block is done there.
                 self.stem = fused.pop(0) if lengths[0] == 1 else nn.Identity()

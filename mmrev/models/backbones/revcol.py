@@ -172,7 +172,8 @@ class RevCol(Backbone):
         out_norm: 'layer_norm' normalises every returned level; None as in the paper.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             columns.
-        memory: 'store', 'recompute' or 'reverse', see `mmrev.reversible.in_mode`.
+        memory: 'store', 'recompute' or 'reverse', or one of these a level, see
+            `mmrev.reversible.in_mode`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files load
             as they are.
 
@@ -192,7 +193,7 @@ class RevCol(Backbone):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_norm: str | None = None,
         frozen_stages: int = -1,
-        memory: str = "recompute",
+        memory: str | Sequence[str] = "recompute",
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -202,6 +203,7 @@ class RevCol(Backbone):
             out_norm=out_norm,
             frozen_stages=frozen_stages,
             num_stages=settings["num_columns"],
+            memory=memory,
             init_cfg=init_cfg,
         )
         self.depths = list(settings["depths"])
@@ -226,7 +228,6 @@ class RevCol(Backbone):
             )
             for index in range(self.num_columns)
         )
-        self.memory = memory
         self._taps: dict[int, Tensor | None] = {}
         self._freeze()
 

@@ -425,8 +425,8 @@ class ShiftedWindows(nn.Module):
         padded_keys: 'seen' or 'masked'.
         small_maps: 'shrink' or 'pad'.
         windows_at_once: how many are computed together, None for all.
-        memory: 'store' keeps only the windows of those and computes them again;
-            'recompute' says that the whole map is computed again.
+        memory: 'store' keeps only the windows of those and computes them again; in
+            other modes the whole map is computed again.
     """
 
     def __init__(
@@ -620,9 +620,11 @@ class SwinTransformerV2(StagedBackbone):
         out_norm: 'layer_norm' normalises every returned level; None does not.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
-        memory: 'store', or 'recompute' to keep the input of every block, in stage 1 of
-            every branch, and run it again.
+        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+            `StagedBackbone`; 'recompute' keeps the input of every branch in stage 1.
         with_cp: True is ``memory='recompute'``.
+        coupling: None, 'dual' or, without norms of the main branch, 'two-stream',
+            see `StagedBackbone`. The links of a chain are blocks, or branches.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files, and
             those of timm and mmpretrain, load as they are.
 
@@ -632,6 +634,7 @@ class SwinTransformerV2(StagedBackbone):
 
     no_weight_decay = ("cpb_mlp", "logit_scale")
     channels_last = True
+    couplings = ("dual", "two-stream")
 
     def __init__(
         self,
@@ -646,8 +649,9 @@ class SwinTransformerV2(StagedBackbone):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_norm: str | None = None,
         frozen_stages: int = -1,
-        memory: str = "store",
+        memory: str | Sequence[str] = "store",
         with_cp: bool = False,
+        coupling: str | None = None,
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -659,6 +663,7 @@ class SwinTransformerV2(StagedBackbone):
             num_stages=NUM_STAGES,
             memory=memory,
             with_cp=with_cp,
+            coupling=coupling,
             init_cfg=init_cfg,
         )
         _check_choice("padded_keys", padded_keys, ("seen", "masked"))
@@ -667,6 +672,12 @@ class SwinTransformerV2(StagedBackbone):
             raise ValueError(
                 "SwinTransformerV2: windows_at_once must be None or >= 1, got "
                 f"{windows_at_once}."
+            )
+        if coupling == "two-stream" and settings["extra_norm_every_n_blocks"]:
+            raise ValueError(
+                "SwinTransformerV2: coupling='two-stream' needs blocks of two branches "
+                "alone, got extra_norm_every_n_blocks="
+                f"{settings['extra_norm_every_n_blocks']}. Use coupling='dual'."
             )
         self.depths = list(settings["depths"])
         self.window_sizes = _one_a_stage("window_size", window_size, 1)
@@ -699,23 +710,37 @@ class SwinTransformerV2(StagedBackbone):
                     padded_keys,
                     small_maps,
                     windows_at_once,
-                    self.memory,
+                    self.memory[stage],
                 )
                 extra_norm = every > 0 and (index + 1) % every == 0
                 blocks[str(index)] = Block(
                     width, attention, rates[stage][index], extra_norm
                 )
             self.stages.append(nn.Sequential(blocks))
-        self._freeze()
+        self._finish()
 
-    def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        """Call a block in this memory mode; in stage 1, branch by branch.
+    def set_memory(self, memory: str | Sequence[str]) -> None:
+        """Use a memory mode from now on, see `StagedBackbone.set_memory`."""
+        super().set_memory(memory)
+        for stage, mode in zip(getattr(self, "stages", ()), self.memory, strict=False):
+            for module in stage.modules():
+                if isinstance(module, ShiftedWindows):
+                    module.memory = mode
+
+    def links(self, module: nn.Module) -> list[nn.Module]:
+        """A block, or its two branches."""
+        if not isinstance(module, Block):
+            return []
+        return list(module) if self.coupling == "two-stream" else [module]
+
+    def run(self, block: nn.Module, x: Tensor, stage: int = 0) -> Tensor:
+        """Call a block in the memory mode of a stage; in stage 1, branch by branch.
 
         With the largest maps a branch less to run again lowers the peak; later, one
         more kept input a block would raise it.
         """
         for part in block if block in self.stages[0] else [block]:
-            x = super().run(part, x)
+            x = super().run(part, x, stage=stage)
         return x
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:

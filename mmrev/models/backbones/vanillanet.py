@@ -164,7 +164,7 @@ class VanillaNet(Deployable, StagedBackbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        memory: str = "store",
+        memory: str | Sequence[str] = "store",
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -178,6 +178,7 @@ class VanillaNet(Deployable, StagedBackbone):
             num_stages=NUM_LEVELS,
             memory=memory,
             with_cp=with_cp,
+            coupling=None,
             init_cfg=init_cfg,
         )
         self.norm_eval = norm_eval
@@ -208,7 +209,7 @@ class VanillaNet(Deployable, StagedBackbone):
             )
         if deploy:
             self.switch_to_deploy()
-        self._freeze()
+        self._finish()
 
     def _init_weights(self) -> None:
         init_trunc_normal(self)

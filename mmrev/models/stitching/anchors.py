@@ -201,10 +201,7 @@ class StagedAnchor(Anchor):
         return [self.backbone.stem]
 
     def run(self, state: Tensor, stage: int, start: int, stop: int) -> Tensor:
-        for modules in self.blocks(stage)[start:stop]:
-            for module in modules:
-                state = self.backbone.run(module, state)
-        return state
+        return self.backbone.run_blocks(state, stage, start, stop)
 
     def leave(self, state: Tensor) -> list[Tokens]:
         return [tokens_of(self.backbone.level(state))]
