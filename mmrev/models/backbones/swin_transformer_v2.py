@@ -624,7 +624,7 @@ class SwinTransformerV2(StagedBackbone):
             `StagedBackbone`; 'recompute' keeps the input of every branch in stage 1.
         with_cp: True is ``memory='recompute'``.
         coupling: None, 'dual' or, without norms of the main branch, 'two-stream',
-            see `StagedBackbone`. The links of a chain are blocks, or branches.
+            see `StagedBackbone`. The links of a chain are branches.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files, and
             those of timm and mmpretrain, load as they are.
 
@@ -728,10 +728,11 @@ class SwinTransformerV2(StagedBackbone):
                     module.memory = mode
 
     def links(self, module: nn.Module) -> list[nn.Module]:
-        """A block, or its two branches."""
+        """The branches of a block; a norm of the main branch ends the last one."""
         if not isinstance(module, Block):
             return []
-        return list(module) if self.coupling == "two-stream" else [module]
+        attention, *others = module
+        return [attention, others[0] if len(others) == 1 else nn.Sequential(*others)]
 
     def run(self, block: nn.Module, x: Tensor, stage: int = 0) -> Tensor:
         """Call a block in the memory mode of a stage; in stage 1, branch by branch.
