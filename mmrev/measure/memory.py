@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -31,11 +32,28 @@ def peak_memory(step: Callable[[], object], device: str | torch.device = "cpu") 
         start = module.memory_allocated(device)
         step()
         return module.max_memory_allocated(device) - start
+    return max(accumulate(_changes(step), initial=0))
+
+
+def held_memory(call: Callable[[], object], device: str | torch.device = "cpu") -> int:
+    """Measure what the result of a call holds: bytes that stay allocated with it.
+
+    Args:
+        call: the call.
+        device: where it allocates.
+    """
+    device, results = torch.device(device), []
+    if device.type == "cpu":
+        return sum(_changes(lambda: results.append(call())))
+    module = torch.get_device_module(device)
+    start = module.memory_allocated(device)
+    results.append(call())
+    return module.memory_allocated(device) - start
+
+
+def _changes(call: Callable[[], object]) -> list[int]:
+    """Bytes that the CPU's allocator gave out, or took back, one after the other."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
+        call()
     events = [e for e in profiler.profiler.kineto_results.events() if e.nbytes()]
-    level = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        level += event.nbytes()
-        peak = max(peak, level)
-    return peak
+    return [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]

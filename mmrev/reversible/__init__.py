@@ -3,7 +3,7 @@
 from mmrev.reversible.chain import run_chain
 from mmrev.reversible.column import Column, effective_gain, run_columns
 from mmrev.reversible.coupling import couple
-from mmrev.reversible.modes import MEMORY_MODES, in_mode
+from mmrev.reversible.modes import MEMORY_MODES, in_mode, in_modes
 from mmrev.reversible.recompute import recompute
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "couple",
     "effective_gain",
     "in_mode",
+    "in_modes",
     "recompute",
     "run_chain",
     "run_columns",

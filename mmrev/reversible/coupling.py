@@ -19,6 +19,7 @@ def couple(
     gain: Tensor,
     old: Tensor | None,
     shortcut: Tensor | None = None,
+    keep: bool = False,
     call: Callable[..., Tensor] = lambda module, *inputs: module(*inputs),
 ) -> Tensor:
     """Compute a state.
@@ -29,6 +30,7 @@ def couple(
         gain: factor of `old`, broadcastable to it.
         old: the state that the new one takes the place of; None where there is none.
         shortcut: factor of ``reads[0]``, if that is added, too.
+        keep: whether something else keeps `old` anyway; for `Reversal`.
         call: how the module is called.
 
     Returns:

@@ -1,5 +1,6 @@
 """The memory modes."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -39,3 +40,24 @@ def in_mode(memory: str) -> Couple:
     if memory == "recompute" or torch.compiler.is_compiling():
         return partial(couple, call=recompute)
     return Reversal().couple
+
+
+def in_modes(
+    memory: Sequence[str], above: Sequence[Sequence[int]]
+) -> Couple | list[Couple]:
+    """What takes the place of `couple` in one pass through columns.
+
+    Args:
+        memory: a mode for each level.
+        above: for each level, those of the previous column that it reads.
+    """
+    ways = {mode: in_mode(mode) for mode in dict.fromkeys(memory)}
+    if len(ways) == 1:
+        return ways[memory[0]]
+    couples = [ways[mode] for mode in memory]
+    for level, mode in enumerate(memory):
+        readers = [r for r, read in enumerate(above) if level in read or r == level + 1]
+        # Those of another mode keep the state that they read.
+        if mode == "reverse" and {memory[r] for r in readers} - {"reverse"}:
+            couples[level] = partial(ways[mode], keep=True)
+    return couples

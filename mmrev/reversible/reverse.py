@@ -88,7 +88,7 @@ class Reversal:
         self._followers: dict[int, int] = {}
         self._untold: deque[int] = deque()
         self._numbers = WeakTensorKeyDictionary()
-        self._faults: list[tuple[int, Tensor]] = []
+        self._faults: list[tuple[str, Tensor]] = []
 
     def couple(
         self,
@@ -200,23 +200,22 @@ class Reversal:
             self._note(number, checksum(again) != checksum(state))
 
     def _note(self, number: int, fault: Tensor) -> None:
-        """Look at the end of the backward pass, where a GPU is waited for once."""
-        self._faults.append((number, fault))
-        Variable._execution_engine.queue_callback(self._judge)
+        """Have it looked at after the backward pass: a GPU is waited for but once."""
+        name = f"{type(self._steps[number].module).__name__}, module {number + 1} of "
+        self._faults.append((f"{name}the {len(self._steps)} that were called", fault))
+        # It must not hold what it outlives.
+        Variable._execution_engine.queue_callback(partial(_judge, self._faults))
 
-    def _judge(self) -> None:
-        faults, self._faults = self._faults, []
-        if not faults:
-            return
-        numbers, flags = zip(*faults, strict=True)
-        if not any(found := torch.stack(flags).tolist()):
-            return
-        number = numbers[found.index(True)]
-        raise RuntimeError(
-            f"memory='reverse': {type(self._steps[number].module).__name__}, module "
-            f"{number + 1} of the {len(self._steps)} that were called, did not compute "
-            "the same when it ran again for the backward pass, so that this step's "
-            "gradients are wrong. It must be repeatable: it may draw random numbers "
-            "from torch's default generators only, and read nothing that changes. Use "
-            "memory='store'."
-        )
+
+def _judge(faults: list[tuple[str, Tensor]]) -> None:
+    names, flags = [name for name, _ in faults], [flag for _, flag in faults]
+    faults.clear()
+    flags = torch.stack(flags).tolist() if flags else []
+    for name, wrong in zip(names, flags, strict=True):
+        if wrong:
+            raise RuntimeError(
+                f"memory='reverse': {name}, did not compute the same when it ran again "
+                "for the backward pass, so that this step's gradients are wrong. It "
+                "must be repeatable: it may draw random numbers from torch's default "
+                "generators only, and read nothing that changes. Use memory='store'."
+            )

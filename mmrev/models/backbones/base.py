@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmrev.checkpoints import load_backbone
 from mmrev.models.layers import LayerNorm2d
+from mmrev.models.memory_plan import plan_memory
 from mmrev.reversible import MEMORY_MODES, in_mode, recompute, run_chain
 
 # A config names the kind by a string or by the class.
@@ -29,7 +30,11 @@ class Backbone(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the stem, n the stem and the
             first n of `num_stages`.
         num_stages: how many stages can be frozen.
-        memory: one of `MEMORY_MODES`, or one for each level.
+        memory: one of `MEMORY_MODES`, or one for each level, or 'auto': the fastest
+            that fit the budget, planned (see `plan_memory`) for the first batch, and
+            again for one with more pixels.
+        memory_budget_mb: of 'auto': megabytes (1e6) that a training step of the
+            backbone may allocate, beside weights and gradients.
         init_cfg: of mmengine, a dict or a list of them;
             ``dict(type='Pretrained', checkpoint=...)`` takes any layout that
             `mmrev.checkpoints.convert_state_dict` knows, and loads it strictly.
@@ -50,6 +55,7 @@ class Backbone(BaseModule):
         frozen_stages: int,
         num_stages: int,
         memory: str | Sequence[str],
+        memory_budget_mb: float | None,
         init_cfg: dict | list[dict] | None,
     ):
         super().__init__(init_cfg)
@@ -72,7 +78,14 @@ class Backbone(BaseModule):
         self.channels = list(channels)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
-        self.set_memory(memory)
+        if (memory == "auto") != (memory_budget_mb is not None):
+            raise ValueError(
+                f"{name}: memory='auto' and memory_budget_mb go together, got "
+                f"{memory!r} and {memory_budget_mb}."
+            )
+        self.memory_budget_mb = memory_budget_mb
+        self._planned_pixels = 0
+        self.set_memory("recompute" if memory == "auto" else memory)
         if out_norm:
             self.norms = nn.ModuleDict(
                 {str(i): LayerNorm2d(self.channels[i]) for i in self.out_indices}
@@ -95,7 +108,41 @@ class Backbone(BaseModule):
                 f"{', '.join(MEMORY_MODES)}, or {count} of them, one a level, got "
                 f"{memory!r}."
             )
-        self.memory = modes
+        self._memory = modes
+
+    @property
+    def memory(self) -> list[str]:
+        """The memory mode of each level."""
+        return list(self._memory)
+
+    def memory_choices(self) -> list[list[str]]:
+        """The modes that each level can have, the one that keeps least last."""
+        return [list(MEMORY_MODES)] * len(self.channels)
+
+    def plan(self, x: Tensor) -> None:
+        """With memory='auto', and before a training step, choose modes for images.
+
+        Args:
+            x: the images, (N, C, H, W).
+
+        Raises:
+            ValueError: if no modes fit the budget; it names the least.
+        """
+        if (
+            self.memory_budget_mb is None
+            or x.numel() <= self._planned_pixels
+            or not (self.training and torch.is_grad_enabled())
+            or torch.compiler.is_compiling()
+        ):
+            return
+        self._planned_pixels = x.numel()
+        plan = plan_memory(self, x.shape, self.memory_budget_mb)
+        self.set_memory(plan.modes)
+        print_log(
+            f"{type(self).__name__}: memory={plan.modes} for images of "
+            f"{tuple(x.shape)}: {plan.peak / 1e6:.0f} of {self.memory_budget_mb:g} MB.",
+            logger="current",
+        )
 
     def select(self, levels: Mapping[int, Tensor] | Sequence[Tensor]) -> tuple:
         """The levels of `out_indices`, in its order, normalised if asked for."""
@@ -167,7 +214,7 @@ class StagedBackbone(Backbone):
         memory: 'store' keeps what the backward pass needs; 'recompute' keeps the input
             of the stem and of every block, and runs these again; 'reverse' rebuilds
             these inputs from what follows, which takes a coupling, and blocks enough.
-            One mode, or one a stage; the stem has the first.
+            One mode, or one a stage, the stem having the first; or 'auto'.
         with_cp: True is ``memory='recompute'``.
         coupling: None, or how the blocks of a stage are made invertible, see
             `run_chain`. 'dual' starts as the ordinary network, with its weights, and is
@@ -222,7 +269,7 @@ class StagedBackbone(Backbone):
             ValueError: also on 'reverse' without a coupling.
         """
         super().set_memory(memory)
-        if "reverse" not in self.memory or self.coupling:
+        if "reverse" not in self._memory or self.coupling:
             return
         name = type(self).__name__
         if not self.couplings:
@@ -241,7 +288,7 @@ class StagedBackbone(Backbone):
         self._freeze()
         short = [
             str(stage + 1)
-            for stage, mode in enumerate(self.memory)
+            for stage, mode in enumerate(self._memory)
             if mode == "reverse" and len(self._chain(self.stages[stage])) < SHORTEST
         ]
         if short:
@@ -255,6 +302,14 @@ class StagedBackbone(Backbone):
     def _chain(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
         return [link for module in modules for link in self.links(module)]
 
+    def memory_choices(self) -> list[list[str]]:
+        """The modes that each stage can have, the one that keeps least last."""
+        lengths = [len(self._chain(stage)) for stage in self.stages]
+        return [
+            [m for m in MEMORY_MODES if m != "reverse" or length >= SHORTEST]
+            for length in (lengths if self.coupling else [0] * len(lengths))
+        ]
+
     def links(self, module: nn.Module) -> Sequence[nn.Module]:
         """What a member of a stage consists of in a chain.
 
@@ -266,7 +321,7 @@ class StagedBackbone(Backbone):
 
     def run(self, module: nn.Module, *inputs: Tensor, stage: int = 0):
         """Call a module in the memory mode of a stage."""
-        if self.memory[stage] != "store":
+        if self._memory[stage] != "store":
             return recompute(module, *inputs)
         return module(*inputs)
 
@@ -294,7 +349,7 @@ class StagedBackbone(Backbone):
             return x
         while modules and not self.links(modules[0]):
             x = self.run(modules.pop(0), x, stage=stage)
-        links, memory = self._chain(modules), self.memory[stage]
+        links, memory = self._chain(modules), self._memory[stage]
         if memory == "reverse" and len(links) < SHORTEST:
             memory = "recompute"
         x, other = run_chain(links, x, self.coefficients, in_mode(memory))
@@ -313,6 +368,7 @@ class StagedBackbone(Backbone):
         Returns:
             (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
         """
+        self.plan(x)
         x = self.run(self.stem, x)
         levels = {}
         for index in range(max(self.out_indices) + 1):

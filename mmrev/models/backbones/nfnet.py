@@ -151,8 +151,9 @@ class NFNet(StagedBackbone):
         out_norm: 'layer_norm' normalises every returned level; None as in the paper.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
-        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+        memory: 'store', 'recompute' or 'reverse', one of these a stage, or 'auto', see
             `StagedBackbone`.
+        memory_budget_mb: of memory='auto', see `Backbone`.
         with_cp: True is ``memory='recompute'``.
         coupling: None, 'dual' or 'two-stream', see `StagedBackbone`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; timm's dm_nfnet_* files
@@ -175,6 +176,7 @@ class NFNet(StagedBackbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         memory: str | Sequence[str] = "store",
+        memory_budget_mb: float | None = None,
         with_cp: bool = False,
         coupling: str | None = None,
         init_cfg: dict | None = None,
@@ -187,6 +189,7 @@ class NFNet(StagedBackbone):
             frozen_stages=frozen_stages,
             num_stages=len(settings["channels"]),
             memory=memory,
+            memory_budget_mb=memory_budget_mb,
             with_cp=with_cp,
             coupling=coupling,
             init_cfg=init_cfg,

@@ -115,8 +115,9 @@ class ReduceNet(Deployable, StagedBackbone):
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
         norm_eval: batch norms keep their running statistics in training.
-        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+        memory: 'store', 'recompute' or 'reverse', one of these a stage, or 'auto', see
             `StagedBackbone`.
+        memory_budget_mb: of memory='auto', see `Backbone`.
         with_cp: True is ``memory='recompute'``.
         coupling: None or 'dual', see `StagedBackbone`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``.
@@ -140,6 +141,7 @@ class ReduceNet(Deployable, StagedBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         memory: str | Sequence[str] = "store",
+        memory_budget_mb: float | None = None,
         with_cp: bool = False,
         coupling: str | None = None,
         init_cfg: dict | None = None,
@@ -152,6 +154,7 @@ class ReduceNet(Deployable, StagedBackbone):
             frozen_stages=frozen_stages,
             num_stages=NUM_STAGES,
             memory=memory,
+            memory_budget_mb=memory_budget_mb,
             with_cp=with_cp,
             coupling=coupling,
             init_cfg=init_cfg,

@@ -24,7 +24,7 @@ from mmrev.models.backbones.base import (
 )
 from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
 from mmrev.registry import MODELS
-from mmrev.reversible import in_mode, run_columns
+from mmrev.reversible import in_modes, run_columns
 
 NUM_LEVELS = 4
 STEM_STRIDE = 4
@@ -172,8 +172,9 @@ class RevCol(Backbone):
         out_norm: 'layer_norm' normalises every returned level; None as in the paper.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             columns.
-        memory: 'store', 'recompute' or 'reverse', or one of these a level, see
-            `mmrev.reversible.in_mode`.
+        memory: 'store', 'recompute' or 'reverse', see `mmrev.reversible.in_mode`, one
+            of these a level, or 'auto'.
+        memory_budget_mb: of memory='auto', see `Backbone`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files load
             as they are.
 
@@ -194,6 +195,7 @@ class RevCol(Backbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         memory: str | Sequence[str] = "recompute",
+        memory_budget_mb: float | None = None,
         init_cfg: dict | None = None,
     ):
         settings = _settings_of(arch)
@@ -204,6 +206,7 @@ class RevCol(Backbone):
             frozen_stages=frozen_stages,
             num_stages=settings["num_columns"],
             memory=memory,
+            memory_budget_mb=memory_budget_mb,
             init_cfg=init_cfg,
         )
         self.depths = list(settings["depths"])
@@ -240,6 +243,7 @@ class RevCol(Backbone):
         Returns:
             (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
         """
+        self.plan(x)
         x = self.embed(x)
         frozen = max(self.frozen_stages, 0)
         states, tapped = None, {}
@@ -259,7 +263,8 @@ class RevCol(Backbone):
 
     def run(self, columns, x, previous=None, taps=()):
         """`run_columns` in this memory mode."""
-        return run_columns(columns, x, previous, taps, in_mode(self.memory))
+        couples = in_modes(self.memory, columns[-1].above)
+        return run_columns(columns, x, previous, taps, couples)
 
     def embed(self, x: Tensor) -> Tensor:
         """Images, (N, in_channels, H, W), to what every column reads, at stride 4."""

@@ -620,8 +620,9 @@ class SwinTransformerV2(StagedBackbone):
         out_norm: 'layer_norm' normalises every returned level; None does not.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
             stages.
-        memory: 'store', 'recompute' or 'reverse', or one of these a stage, see
+        memory: 'store', 'recompute' or 'reverse', one of these a stage, or 'auto', see
             `StagedBackbone`; 'recompute' keeps the input of every branch in stage 1.
+        memory_budget_mb: of memory='auto', see `Backbone`.
         with_cp: True is ``memory='recompute'``.
         coupling: None, 'dual' or, without norms of the main branch, 'two-stream',
             see `StagedBackbone`. The links of a chain are branches.
@@ -650,6 +651,7 @@ class SwinTransformerV2(StagedBackbone):
         out_norm: str | None = None,
         frozen_stages: int = -1,
         memory: str | Sequence[str] = "store",
+        memory_budget_mb: float | None = None,
         with_cp: bool = False,
         coupling: str | None = None,
         init_cfg: dict | None = None,
@@ -662,6 +664,7 @@ class SwinTransformerV2(StagedBackbone):
             frozen_stages=frozen_stages,
             num_stages=NUM_STAGES,
             memory=memory,
+            memory_budget_mb=memory_budget_mb,
             with_cp=with_cp,
             coupling=coupling,
             init_cfg=init_cfg,

@@ -145,7 +145,9 @@ class VanillaNet(Deployable, StagedBackbone):
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the blocks of
             the first n levels.
         norm_eval: batch norms keep their running statistics in training.
-        memory: 'store' or 'recompute', see `StagedBackbone`.
+        memory: 'store' or 'recompute', one of these a stage, or 'auto', see
+            `StagedBackbone`.
+        memory_budget_mb: of memory='auto', see `Backbone`.
         with_cp: True is ``memory='recompute'``.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``; the official files load
             as they are, and count as faded.
@@ -165,6 +167,7 @@ class VanillaNet(Deployable, StagedBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         memory: str | Sequence[str] = "store",
+        memory_budget_mb: float | None = None,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -177,6 +180,7 @@ class VanillaNet(Deployable, StagedBackbone):
             frozen_stages=frozen_stages,
             num_stages=NUM_LEVELS,
             memory=memory,
+            memory_budget_mb=memory_budget_mb,
             with_cp=with_cp,
             coupling=None,
             init_cfg=init_cfg,
