@@ -1,6 +1,6 @@
 """What a second run of a module must see again: weights, random numbers, autocast."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -204,14 +204,20 @@ class Replay:
             RuntimeError: if something was replaced or changed in place.
         """
         modules = self._unchanged.check()
-        owners = [module for module in modules if module._buffers]
-        with self._random.replayed(), self._autocast(), _buffers_put_back(owners):
+        with self._random.replayed(), self._autocast(), frozen_buffers(modules):
             yield
 
 
 @contextmanager
-def _buffers_put_back(owners: list[nn.Module]) -> Iterator[None]:
-    kept = [(module, dict(module._buffers)) for module in owners]
+def frozen_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let a second run update copies of the buffers.
+
+    Without it, BatchNorm would count every batch twice.
+
+    Args:
+        modules: all that run, those within another one, too.
+    """
+    kept = [(module, dict(module._buffers)) for module in modules if module._buffers]
     try:
         for module, buffers in kept:
             module._buffers.update(
