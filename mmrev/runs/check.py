@@ -19,6 +19,7 @@ from torch import nn
 from mmrev.datasets.annotations import check_instances, check_panoptic, listed
 from mmrev.datasets.checked import contents_of, place_of
 from mmrev.datasets.class_counts import count_labels
+from mmrev.engine.hooks import CouplingHook
 from mmrev.errors import UserError
 from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
 from mmrev.wrappers import plain_datasets
@@ -78,6 +79,28 @@ class CheckHook(Hook):
             for metric in loop.evaluator.metrics:
                 check_metric(metric, datasets, split)
             check_sizes(loop.dataloader, datasets, split)
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the weights, which are loaded by now."""
+        say_unmoved(runner.model, runner.hooks)
+
+
+def say_unmoved(model: nn.Module, hooks: Sequence[Hook]) -> None:
+    """Say that reversal saves nothing, where no coefficient will ever divide."""
+    if any(isinstance(hook, CouplingHook) for hook in hooks):
+        return
+    for module in model.modules():
+        if (
+            getattr(module, "coupling", None) == "dual"
+            and "reverse" in module.memory
+            and not module.coefficients[1]
+        ):
+            MMLogger.get_current_instance().warning(
+                f"{type(module).__name__}: memory='reverse' keeps every state while b "
+                "of coupling='dual' is 0, and nothing raises it; add "
+                "dict(type='mmrev.CouplingHook', end=...) to custom_hooks, or use "
+                "memory='recompute', which needs no coupling."
+            )
 
 
 def check_queries(model: nn.Module) -> None:

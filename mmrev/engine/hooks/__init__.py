@@ -1,6 +1,7 @@
-"""Hooks of a run: files, records, seeds, pictures, and what fades or is transferred."""
+"""Hooks of a run: files, records, seeds, pictures, schedules, transferred classes."""
 
 from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
+from mmrev.engine.hooks.coupling import CouplingHook
 from mmrev.engine.hooks.divergence import DivergenceHook
 from mmrev.engine.hooks.draw import DrawPredictionsHook
 from mmrev.engine.hooks.exact_resume import ExactResumeHook
@@ -11,6 +12,7 @@ from mmrev.engine.hooks.transfer_classes import TransferClassesHook
 
 __all__ = [
     "AtomicCheckpointHook",
+    "CouplingHook",
     "DivergenceHook",
     "DrawPredictionsHook",
     "ExactResumeHook",

@@ -1,20 +1,18 @@
 """The fade schedule: its curves, resuming, averaged weights, what it refuses."""
 
 import math
-import warnings
 
 import pytest
+import scheduled
 import torch
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from scheduled import LENGTH
 from torch import nn
 
 from mmrev.engine import FadeHook
 from mmrev.errors import UserError
 from mmrev.models.layers import FadedReLU, largest_fade
 from mmrev.registry import HOOKS
-
-LENGTH = 4  # iterations an epoch
 
 
 class Toy(BaseModel):
@@ -29,32 +27,9 @@ class Toy(BaseModel):
         return {"loss": self.extra(self.layers(inputs)).sum()}
 
 
-def train(work_dir, model, hook, *, epochs=None, iters=None, hooks=(), **settings):
-    data = torch.utils.data.DataLoader([{"inputs": torch.ones(2)}] * LENGTH)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        runner = Runner(
-            model=model,
-            work_dir=str(work_dir),
-            train_dataloader=data,
-            train_cfg={"by_epoch": True, "max_epochs": epochs}
-            if epochs
-            else {"by_epoch": False, "max_iters": iters},
-            optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.01}},
-            custom_hooks=[{"type": "mmrev.FadeHook", **hook}, *hooks],
-            default_hooks={
-                "checkpoint": {
-                    "type": "CheckpointHook",
-                    "interval": 1 if epochs else LENGTH,
-                    "by_epoch": bool(epochs),
-                }
-            },
-            default_scope="mmengine",
-            experiment_name=f"fade-{work_dir.name}-{id(model)}",
-            **settings,
-        )
-        runner.train()
-    return runner
+def train(work_dir, model, hook, **settings):
+    hook = {"type": "mmrev.FadeHook", **hook}
+    return scheduled.train(work_dir, model, hook, **settings)
 
 
 def test_linear_by_epoch(tmp_path):
