@@ -36,6 +36,9 @@ TRAINING_ONLY = ("supervision.",)
 # What dense prediction adds behind a backbone: norms of levels, stitched ones' adapters
 # and pyramid. Absent from pretrained weights, it keeps its initial values.
 ADDED = re.compile(r"(norms|adapters|pyramid)\..+|anchors\.\d+\.norm[0-2]\..+")
+# What coupled blocks have beside ordinary ones. Their backbone knows what it means that
+# this is absent, or unexpected, and refuses what does not fit.
+COUPLING = "coefficients"
 
 
 @dataclass
@@ -69,14 +72,15 @@ class Conversion:
     def compare(self, target: Mapping[str, Tensor]) -> "Conversion":
         """Fill in how the weights fit a backbone's state dict; return self."""
         for key in target:
-            if key not in self.state_dict:
+            if key not in self.state_dict and key != COUPLING:
                 (self.initial if ADDED.fullmatch(key) else self.missing).append(key)
         for key, value in list(self.state_dict.items()):
             if key not in target and ADDED.fullmatch(key):
                 self.dropped.append(key)
                 del self.state_dict[key]
             elif key not in target:
-                self.unexpected.append(key)
+                if key != COUPLING:
+                    self.unexpected.append(key)
             elif value.shape != target[key].shape:
                 self.mismatched.append(
                     f"{key} {tuple(value.shape)}, expected {tuple(target[key].shape)}"
