@@ -17,15 +17,19 @@ __all__ = ["CouplingHook"]
 
 @HOOKS.register_module()
 class CouplingHook(ScheduledHook):
-    """Moves the coefficients a, b of every ``coupling='dual'`` from (1, 0) to others.
+    """Moves the coefficients a, b of every ``coupling='dual'`` through a training.
 
     At (1, 0) a network is the ordinary one, whose weights follow while a falls and b
-    grows. The larger b is, the less an inversion has to keep; with a + b = 1 the states
-    keep their scale. Both are logged, as ``coupling/a`` and ``coupling/b``.
+    grows; with a + b = 1 the states keep their scale. The larger b is, the less an
+    inversion keeps, and the peak of a run is that of its first steps: of the states'
+    bytes all at b = 0, 31 % at 1/64, 14 % at 1/4, 8 % at 1/2 (trained Swin-V2, fp32).
+
+    Both are logged, as ``coupling/a`` and ``coupling/b``.
 
     Args:
         end: of `ScheduledHook`.
         to: a and b from then on.
+        start: a and b of the first step.
         **settings: of `ScheduledHook`, its others.
 
     Raises:
@@ -38,19 +42,28 @@ class CouplingHook(ScheduledHook):
     )
     late = "the weights have yet to learn what its end makes of them"
 
-    def __init__(self, end: int, to: Sequence[float] = (0.5, 0.5), **settings):
+    def __init__(
+        self,
+        end: int,
+        to: Sequence[float] = (0.5, 0.5),
+        start: Sequence[float] = COUPLINGS["dual"],
+        **settings,
+    ):
         super().__init__(end, **settings)
-        is_pair = isinstance(to, Sequence) and len(to) == 2
-        if not is_pair or not (0 <= to[0] <= 1 and 0 < to[1] <= 1):
+        pairs = all(isinstance(p, Sequence) and len(p) == 2 for p in (start, to))
+        if not pairs or not (
+            0 <= to[0] <= start[0] <= 1 and 0 <= start[1] <= to[1] <= 1 and to[1]
+        ):
             raise ValueError(
-                "CouplingHook: to must be a and b, 0 <= a <= 1 and 0 < b <= 1, as "
-                f"(0.5, 0.5), got {to!r}; b divides when a network is inverted."
+                "CouplingHook: start and to must be pairs a, b, of which a falls "
+                "within 0..1 and b rises within 0..1 to more than 0, as (1, 0) and "
+                f"(0.5, 0.5), got {start!r} and {to!r}; to invert is to divide by b."
             )
-        self.to = tuple(to)
+        self.start, self.to = tuple(start), tuple(to)
 
     def at(self, left: float) -> tuple[float, float]:
         """The coefficients a and b when so much of the way is left, from 1 to 0."""
-        (a, b), (last_a, last_b) = COUPLINGS["dual"], self.to
+        (a, b), (last_a, last_b) = self.start, self.to
         return left * a + (1 - left) * last_a, left * b + (1 - left) * last_b
 
     def find(self, model: nn.Module) -> list[Tensor]:

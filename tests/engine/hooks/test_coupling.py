@@ -82,6 +82,14 @@ def test_cosine_by_iteration(tmp_path):
     assert model.seen[6:] == twice((0.5, 0.5), each=2)  # exactly
 
 
+def test_start_that_can_be_inverted_at_once(tmp_path):
+    model = Toy()
+    hook = {"end": 2, "start": (0.75, 0.25), "to": (0.25, 0.5)}
+    train(tmp_path, model, hook, epochs=3)
+    expected = twice((0.75, 0.25), (0.5, 0.375), (0.25, 0.5), each=LENGTH)
+    assert model.seen == expected
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize("memory", ["store", "reverse"])
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, by_epoch, memory):
@@ -230,11 +238,19 @@ def test_needs_something_to_move(tmp_path, coupling):
 
 
 @pytest.mark.parametrize(
-    "to", [(1.0, 0.0), (0.5, -0.5), (0.5, 1.5), (1.5, 0.5), (-0.1, 0.5), (0.5,), 0.5]
+    "pairs",
+    [
+        *({"to": to} for to in [(1.0, 0.0), (0.5, -0.5), (0.5, 1.5), (1.5, 0.5)]),
+        *({"to": to} for to in [(-0.1, 0.5), (0.5,), 0.5]),
+        {"start": (0.4, 0.1)},  # a would rise
+        {"start": (0.9, 0.6)},  # b would fall
+        {"start": (1.5, 0.0)},
+        {"start": 1.0},
+    ],
 )
-def test_ends_that_nothing_can_be_inverted_at(to):
-    with pytest.raises(ValueError, match=r"to must be a and b, 0 <= a <= 1 and 0 < b"):
-        CouplingHook(3, to=to)
+def test_coefficients_out_of_range(pairs):
+    with pytest.raises(ValueError, match=r"start and to must be pairs a, b, of which"):
+        CouplingHook(3, **pairs)
 
 
 def test_unknown_settings():
