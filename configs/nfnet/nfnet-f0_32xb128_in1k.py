@@ -1,6 +1,6 @@
 r"""NFNet-F0, 360 epochs of ImageNet-1k by SGD with adaptive gradient clipping.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 4 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/nfnet/nfnet-f0_32xb128_in1k.py
 Hardware: 32 GPUs, 128 images each. Expected: 83.6 top-1
 (published, arXiv 2102.06171; not run here).

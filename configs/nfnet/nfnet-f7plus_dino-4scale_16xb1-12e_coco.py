@@ -1,6 +1,6 @@
 r"""NFNet-F7+, DINO on four scales, 12 epochs of COCO.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 2 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/nfnet/nfnet-f7plus_dino-4scale_16xb1-12e_coco.py
 Hardware: 16 GPUs, 1 image each. Expected: not run.
 """

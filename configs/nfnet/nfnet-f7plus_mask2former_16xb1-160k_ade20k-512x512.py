@@ -1,6 +1,6 @@
 r"""NFNet-F7+, Mask2Former, 160k steps of ADE20K, crop 512.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 2 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/nfnet/nfnet-f7plus_mask2former_16xb1-160k_ade20k-512x512.py
 Hardware: 16 GPUs, 1 image each. Expected: not run.
 """

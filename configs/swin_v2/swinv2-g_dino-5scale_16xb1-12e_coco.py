@@ -1,6 +1,6 @@
 r"""Swin-V2-G, DINO on five scales, 12 epochs of COCO.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 2 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/swin_v2/swinv2-g_dino-5scale_16xb1-12e_coco.py
 Hardware: 16 GPUs, 1 image each. Expected: not run.
 """

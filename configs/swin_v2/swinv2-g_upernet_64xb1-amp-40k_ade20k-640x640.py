@@ -1,6 +1,6 @@
 r"""Swin-V2-G, UPerNet, 40k steps of ADE20K in fp16, crop 640, window 40.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 8 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/swin_v2/swinv2-g_upernet_64xb1-amp-40k_ade20k-640x640.py
 Hardware: 64 GPUs, 1 image each. Expected: not run.
 """

@@ -1,6 +1,6 @@
 r"""Swin-V2-H, Mask2Former, 160k steps of ADE20K, crop 640.
 
-Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+Run: torchrun --nnodes 2 --nproc-per-node 8 tools/train.py --launcher pytorch \
     configs/swin_v2/swinv2-h_mask2former_16xb1-160k_ade20k-640x640.py
 Hardware: 16 GPUs, 1 image each. Expected: not run.
 """
