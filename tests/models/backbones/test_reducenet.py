@@ -187,7 +187,6 @@ def test_drop_path_spares_what_has_no_shortcut():
         ({"arch": {**SMALL, "expansion": 0}}, "expansion must be >= 1, got 0"),
         ({"chain": "pre-pad"}, "Set that to True, or chain to None"),
         ({"chain": "pad", **FREE}, "chain must be None or 'pre-pad', got 'pad'"),
-        ({"memory": "reverse"}, "must be 'store' or 'recompute', got 'reverse'"),
     ],
 )
 def test_unknown_settings(settings, message):

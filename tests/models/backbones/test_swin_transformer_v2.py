@@ -646,7 +646,6 @@ def test_weights_for_other_windows_are_refused_even_when_not_strict():
         ({"padded_keys": "hidden"}, "must be 'seen' or 'masked', got 'hidden'"),
         ({"small_maps": "crop"}, "must be 'shrink' or 'pad', got 'crop'"),
         ({"windows_at_once": 0}, "windows_at_once must be None or >= 1, got 0"),
-        ({"memory": "reverse"}, "memory must be 'store' or 'recompute', got 'reverse'"),
     ],
 )
 def test_unknown_settings(settings, message):

@@ -155,7 +155,6 @@ def test_recomputing_saves_memory():
             {"arch": {"channels": [8] * 5, "strides": [2, 2, 2, 4]}},
             r"must be 1 or 2, .* got \[2, 2, 2, 4\]",
         ),
-        ({"memory": "reverse"}, "must be 'store' or 'recompute', got 'reverse'"),
     ],
 )
 def test_unknown_settings(settings, message):
