@@ -19,8 +19,8 @@ class MemoryPlan:
 
     Attributes:
         modes: one a stage (of RevCol, a level), finest first.
-        flops: of a step, what runs again included, predicted.
-        kept: bytes that the backward pass finds, predicted.
+        flops: multiply-adds of a step, what runs again included.
+        kept: bytes that the backward pass finds.
         peak: bytes that a step allocates at its peak, beside weights and gradients;
             measured, None if it was not.
     """
@@ -57,13 +57,16 @@ def plan_memory(
         plans = sorted(
             _predicted(backbone, trial), key=lambda plan: (plan.flops, plan.kept)
         )
-        smallest = min(plans, key=lambda plan: plan.kept)
-        smallest.peak = trial.peak(smallest.modes)
+        # One of them takes least: with small maps, inverting takes more than it saves.
+        small = [plan for plan in plans if set(plan.modes) == {"recompute"}]
+        for plan in (min(plans, key=lambda plan: plan.kept), *small):
+            plan.peak = trial.peak(plan.modes)
         for plan in plans:
             # Whatever is kept is there at the peak.
             if plan.peak is None and plan.kept <= budget:
                 plan.peak = trial.peak(plan.modes)
             if plan.peak is not None and plan.peak <= budget:
+                plan.kept = trial.kept(plan.modes)
                 return plan
     least = min((plan for plan in plans if plan.peak), key=lambda plan: plan.peak)
     raise ValueError(
@@ -72,6 +75,27 @@ def plan_memory(
         f"got memory_budget_mb={budget_mb:g}. Raise the budget, or use smaller images "
         "or batches."
     )
+
+
+def uniform_plans(backbone: nn.Module, shape: Sequence[int]) -> list[MemoryPlan]:
+    """What a training step takes with one mode in all stages; measured.
+
+    Args:
+        backbone: as of `plan_memory`.
+        shape: of the images, (N, C, H, W).
+
+    Returns:
+        A plan for each mode that a stage has; one that cannot have it has the mode that
+        keeps least.
+    """
+    choices = backbone.memory_choices()
+    modes = dict.fromkeys(mode for modes in choices for mode in modes)
+    with _stand_ins(backbone):
+        trial = _Trial(backbone, shape)
+        return [
+            MemoryPlan(plan, trial.flops(plan), trial.kept(plan), trial.peak(plan))
+            for plan in ([m if m in own else own[-1] for own in choices] for m in modes)
+        ]
 
 
 def _predicted(backbone: nn.Module, trial: "_Trial") -> Iterator[MemoryPlan]:

@@ -90,7 +90,9 @@ def results(model, memory, dtype=None, size=(43, 36)):
     image = torch.randn(2, 3, *size, requires_grad=True)
     with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
         levels = model(image)
-    loss = sum((i + 1) * level.float().square().mean() for i, level in enumerate(levels))
+    loss = sum(
+        (i + 1) * level.float().square().mean() for i, level in enumerate(levels)
+    )
     loss.backward()
     found = {f"level {i}": level for i, level in enumerate(levels)}
     found |= {"image": image.grad, "generator": torch.get_rng_state()}
@@ -341,7 +343,7 @@ class TestPlan:
         monkeypatch.setattr(memory_plan, "held_memory", lambda *_: 1e6 * used(model))
         least = {"revcol": 15, "swin": 17, "vanillanet": 45}[name]
         assert plan_memory(model, self.SHAPE, 125).modes == ["store"] * 4
-        assert len(trials) <= 2
+        assert len(trials) <= 3
         one = plan_memory(model, self.SHAPE, 124).modes
         assert sorted(one)[1:] == ["store"] * 3
         assert plan_memory(model, self.SHAPE, least + 5).peak == 1e6 * (least + 5)
