@@ -172,7 +172,7 @@ def test_coefficients_are_saved_and_never_ignored(name, tmp_path):
 def test_two_streams_do_not_take_ordinary_weights(tmp_path):
     path = tmp_path / "weights.pth"
     save_state_dict(CASES["nfnet"].build(**CASES["nfnet"].deep).state_dict(), path)
-    with pytest.raises(ValueError, match="'two-stream'.*from scratch"):
+    with pytest.raises(ValueError, match=r"'two-stream'.*from scratch"):
         load_backbone(coupled("nfnet", "two-stream"), path)
 
 
