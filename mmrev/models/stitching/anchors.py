@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrev.models.layers import pad_to_multiple
+from mmrev.models.stitching.modes import Modes, OfSize
 
 Part = nn.Module | nn.Parameter
 STRIDES = (4, 8, 16, 32)
@@ -50,6 +51,8 @@ class Anchor:
 
     Attributes:
         backbone: the module.
+        has_modes: whether the backbone itself has memory modes, which then hold.
+        modes: how blocks run, unless the backbone has modes.
         depths: blocks of each stage.
         widths: for each stage, the channels of the feature between its blocks; more
             than one number if the feature is more than one map.
@@ -61,6 +64,7 @@ class Anchor:
             does not change resolution or channels.
     """
 
+    has_modes = False
     levels: Sequence[Sequence[int]] = ((0,), (1,), (2,), (3,))
     strides: Sequence[int] = STRIDES
     num_extra_tokens = 0
@@ -70,6 +74,7 @@ class Anchor:
 
     def __init__(self, backbone: nn.Module):
         self.backbone = backbone
+        self.modes = Modes()
 
     @property
     def channels(self) -> list[int]:
@@ -81,15 +86,26 @@ class Anchor:
         raise NotImplementedError
 
     def run(self, state: Any, stage: int, start: int, stop: int) -> Any:
-        """Run the blocks of a stage from ``start`` up to ``stop``."""
+        """Run the blocks of a stage from ``start`` up to ``stop``.
+
+        A chain of coupled blocks starts anew with the first.
+        """
         # Not a slice of the Sequential: subclasses cannot build one.
-        for block in list(self.blocks(stage))[start:stop]:
-            state = block(state)
-        return state
+        blocks = list(self.blocks(stage))[start:stop]
+        return self.modes.run(blocks, state, self.couples)
 
     def blocks(self, stage: int) -> Sequence[nn.Module]:
         """The blocks of a stage."""
         raise NotImplementedError
+
+    def couples(self, block: nn.Module) -> bool:
+        """Whether a block keeps its input's shape and adds it: then it can couple."""
+        return False
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether blocks run one by one may give another feature than together."""
+        return self.modes.is_chained
 
     def leave(self, state: Any) -> list[Tokens]:
         """The feature in a state, one entry a map."""
@@ -180,6 +196,8 @@ def anchor_of(backbone: nn.Module) -> Anchor:
 class StagedAnchor(Anchor):
     """Swin-V2, NFNet, VanillaNet and ReduceNet of this suite."""
 
+    has_modes = True
+
     def __init__(self, backbone: nn.Module):
         super().__init__(backbone)
         self.depths = list(backbone.depths)
@@ -203,6 +221,10 @@ class StagedAnchor(Anchor):
     def run(self, state: Tensor, stage: int, start: int, stop: int) -> Tensor:
         return self.backbone.run_blocks(state, stage, start, stop)
 
+    @property
+    def is_chained(self) -> bool:
+        return self.backbone.is_chained
+
     def leave(self, state: Tensor) -> list[Tokens]:
         return [tokens_of(self.backbone.level(state))]
 
@@ -224,6 +246,7 @@ class ColumnsAnchor(Anchor):
     A state is the stem's output, which every column reads, and the levels, or None.
     """
 
+    has_modes = True
     levels = ((0, 1, 2, 3),)
 
     def __init__(self, backbone: nn.Module):
@@ -280,6 +303,7 @@ class SwinAnchor(Anchor):
     """Swin of mmdet, mmseg and mmpretrain; a state is (N, H * W, C), H and W.
 
     There patches are merged at the end of a stage, here before a stage's first block.
+    Every block couples.
     """
 
     open_stages = (0,)
@@ -296,6 +320,9 @@ class SwinAnchor(Anchor):
 
     def blocks(self, stage: int) -> Sequence[nn.Module]:
         return self.backbone.stages[stage].blocks
+
+    def couples(self, block: nn.Module) -> bool:
+        return True
 
     def _merging(self, stage: int) -> nn.Module | None:
         return self.backbone.stages[stage - 1].downsample if stage else None
@@ -316,10 +343,10 @@ class SwinAnchor(Anchor):
     def run(self, state: tuple, stage: int, start: int, stop: int) -> tuple:
         x, size = state
         if start == 0 and self._merging(stage) is not None:
-            x, size = self._merging(stage)(x, size)
-        for block in self.blocks(stage)[start:stop]:
-            x = block(x, size)
-        return x, tuple(size)
+            x, size = self.modes.call(OfSize(self._merging(stage), size), x)
+        blocks = list(self.blocks(stage))[start:stop]
+        sized = [OfSize(block, size) for block in blocks]
+        return self.modes.run(sized, x, self.couples), tuple(size)
 
     def leave(self, state: tuple) -> list[Tokens]:
         return [Tokens(*state)]
@@ -347,12 +374,15 @@ class SwinAnchor(Anchor):
 
 
 class _ResNetAnchor(Anchor):
-    """What the ResNets of all libraries share."""
+    """What the ResNets of all libraries share; blocks without `downsample` couple."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__(backbone)
         self.depths = [len(self.blocks(stage)) for stage in range(4)]
         self.widths = [[_out_channels(self.blocks(stage)[-1])] for stage in range(4)]
+
+    def couples(self, block: nn.Module) -> bool:
+        return block.downsample is None
 
     def stem(self, image: Tensor) -> Tensor:
         for part in self.stem_parts():
@@ -378,6 +408,7 @@ class ViTAnchor(Anchor):
     """Plain ViT of mmpretrain, DeiT included; one stage, one level of stride 16.
 
     A state is (N, 1 + H * W, C), with the class token if the model has one, H and W.
+    Every block couples.
     """
 
     levels = ((0,),)
@@ -393,6 +424,9 @@ class ViTAnchor(Anchor):
 
     def blocks(self, stage: int) -> Sequence[nn.Module]:
         return self.backbone.layers
+
+    def couples(self, block: nn.Module) -> bool:
+        return True
 
     def stem(self, image: Tensor) -> tuple:
         net = self.backbone
@@ -476,7 +510,7 @@ class TimmResNetAnchor(_TimmAnchor, _ResNetAnchor):
 class TimmEfficientNetAnchor(_TimmAnchor, Anchor):
     """EfficientNet of timm, Lite and the MobileNets included; seven stages.
 
-    The last stage of a stride gives its level.
+    The last stage of a stride gives its level. Blocks with `has_skip` couple.
     """
 
     def __init__(self, backbone: nn.Module):
@@ -506,6 +540,9 @@ class TimmEfficientNetAnchor(_TimmAnchor, Anchor):
 
     def blocks(self, stage: int) -> nn.Sequential:
         return self.net.blocks[stage]
+
+    def couples(self, block: nn.Module) -> bool:
+        return block.has_skip
 
     def stem(self, image: Tensor) -> Tensor:
         return self.net.bn1(self.net.conv_stem(image))

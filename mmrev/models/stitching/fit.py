@@ -181,8 +181,11 @@ def features(anchor: Anchor, images: Tensor) -> tuple[dict, dict]:
     if 0 in anchor.open_stages:
         after[0, -1] = anchor.leave(state)
     for stage, depth in enumerate(anchor.depths):
+        # Where blocks are chained, one alone does not know the states before.
+        chained, before = anchor.is_chained, state
         for block in range(depth):
-            state = anchor.run(state, stage, block, block + 1)
+            done = (before, stage, 0) if chained else (state, stage, block)
+            state = anchor.run(*done, block + 1)
             after[stage, block] = anchor.leave(state)
         levels |= levels_after(anchor, state, stage)
     return after, levels

@@ -12,10 +12,13 @@ from itertools import pairwise
 
 import torch
 import torch.distributed as dist
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList, initialize
 from torch import Tensor, nn
 
+from mmrev.models.layers import SHORTEST, Coupled
 from mmrev.models.stitching.anchors import STRIDES, Anchor, Part, Tokens, anchor_of
+from mmrev.models.stitching.modes import Modes, longest_chain
 from mmrev.models.stitching.routes import (
     Crossing,
     count_layers,
@@ -24,6 +27,7 @@ from mmrev.models.stitching.routes import (
 )
 from mmrev.models.stitching.stitch import Stitch
 from mmrev.registry import MODELS
+from mmrev.reversible import MEMORY_MODES
 
 
 class _Reach(torch.autograd.Function):
@@ -44,12 +48,16 @@ class _Reach(torch.autograd.Function):
 
 
 @MODELS.register_module()
-class StitchedBackbone(BaseModule):
+class StitchedBackbone(Coupled, BaseModule):
     """Two or more backbones and the stitches between them.
 
     Every stitch, that is every route through the anchors, gives levels of the same
     channels and strides, those of the largest anchor; `set_stitch` chooses one, for
     training and evaluation alike. It starts with the largest anchor alone.
+
+    Anchors of mmrev train in the memory mode and coupling of their own configs, all
+    others in those given here. In either, a chain of coupled blocks ends with a stage
+    and at a stitch.
 
     Args:
         anchors: configs of backbones, small to large, of mmrev, mmdet, mmseg or
@@ -63,6 +71,13 @@ class StitchedBackbone(BaseModule):
             SN-Netv2, the last stitches of the stage, then the largest anchor's norm,
             wherever the stage has stitches.
         out_indices: levels to return.
+        memory: of anchors of other toolboxes: 'store' keeps what the backward pass
+            needs; 'recompute' keeps the input of every block, and runs it again;
+            'reverse' rebuilds these inputs where blocks are coupled, and is 'recompute'
+            elsewhere. Stems, stitches and adapters are kept in all.
+        coupling: of anchors of other toolboxes: None, or 'dual', which makes blocks
+            invertible that add their input (see `run_chain`), starts as the ordinary
+            networks, with their weights, and is moved by `mmrev.CouplingHook`.
         only: id of a single stitch to keep, without the weights of all others.
         init_cfg: of mmengine: ``dict(type='Pretrained', checkpoint=...,
             prefix='backbone.')`` loads the whole; without, anchors load or initialise
@@ -75,7 +90,7 @@ class StitchedBackbone(BaseModule):
         runners: one `Anchor` for each of ``anchors``.
 
     Raises:
-        ValueError: if the anchors cannot be stitched.
+        ValueError: if the anchors cannot be stitched, or not run in a mode.
     """
 
     def __init__(
@@ -86,6 +101,8 @@ class StitchedBackbone(BaseModule):
         rank: int | None = None,
         adapters: str = "separate",
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        memory: str = "store",
+        coupling: str | None = None,
         only: int | None = None,
         init_cfg: dict | None = None,
     ):
@@ -93,6 +110,7 @@ class StitchedBackbone(BaseModule):
         self.anchors = ModuleList(MODELS.build(dict(anchor)) for anchor in anchors)
         self.runners = [anchor_of(backbone) for backbone in self.anchors]
         _check_alike(self.runners)
+        self._set_modes(memory, coupling)
         self.depths = [list(anchor.depths) for anchor in self.runners]
         self.routes = enumerate_routes(self.depths, **routes)
         self._check_entries()
@@ -146,6 +164,36 @@ class StitchedBackbone(BaseModule):
         if only is not None:
             self.stitch_ids = [only]
             self._keep_only(only)
+
+    def _set_modes(self, memory: str, coupling: str | None) -> None:
+        """Say how the blocks of other toolboxes' anchors run."""
+        others = [anchor for anchor in self.runners if not anchor.has_modes]
+        _check_modes(memory, coupling, others, self.runners)
+        self.memory, self.coupling = memory, coupling
+        self._start_coupling()
+        for anchor in others:
+            anchor.modes = Modes(self)
+        if memory == "reverse":
+            self._say_what_is_short()
+
+    def _say_what_is_short(self) -> None:
+        found = {
+            index: [
+                str(stage)
+                for stage in range(len(anchor.depths))
+                if longest_chain(anchor.blocks(stage), anchor.couples) < SHORTEST
+            ]
+            for index, anchor in enumerate(self.runners)
+            if not anchor.has_modes
+        }
+        short = [f"{', '.join(s)} of anchor {i}" for i, s in found.items() if s]
+        if short:
+            print_log(
+                "StitchedBackbone: memory='reverse' would save nothing in stage "
+                f"{' and '.join(short)}, whose chains have less than {SHORTEST} "
+                "blocks; there it is 'recompute', as on routes that run no more.",
+                logger="current",
+            )
 
     @property
     def no_weight_decay(self) -> tuple[str, ...]:
@@ -338,7 +386,7 @@ class StitchedBackbone(BaseModule):
                     )
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Refuse the weights of other routes."""
+        """Refuse the weights of other routes; coefficients as `Coupled` does."""
         theirs = state_dict.get(f"{prefix}route_table")
         if theirs is not None and not torch.equal(theirs.cpu(), self.route_table.cpu()):
             count = int(theirs[-1, 0]) + 1 if len(theirs) else 0
@@ -373,6 +421,47 @@ def _check_alike(anchors: Sequence[Anchor]) -> None:
                 + ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
                 + ". Stitch backbones whose stages end at the same strides."
             )
+
+
+def _check_modes(
+    memory: str, coupling: str | None, others: list[Anchor], anchors: list[Anchor]
+) -> None:
+    """Refuse a memory mode or coupling that the anchors of other toolboxes lack."""
+    if memory not in MEMORY_MODES:
+        raise ValueError(
+            f"StitchedBackbone: memory must be one of {', '.join(MEMORY_MODES)}, got "
+            f"{memory!r}."
+        )
+    if coupling not in (None, "dual"):
+        raise ValueError(
+            f"StitchedBackbone: coupling must be None or 'dual', got {coupling!r}"
+            + (
+                ": anchors are pretrained, and two streams are another network. "
+                "coupling='dual' fine-tunes ordinary weights."
+                if coupling == "two-stream"
+                else "."
+            )
+        )
+    if not others and (memory, coupling) != ("store", None):
+        names = [type(anchor.backbone).__name__ for anchor in anchors]
+        raise ValueError(
+            "StitchedBackbone: memory and coupling are for anchors of other toolboxes, "
+            f"got memory={memory!r}, coupling={coupling!r} and {', '.join(names)} of "
+            "mmrev. Set both in each of anchors."
+        )
+    for anchor in others if coupling else ():
+        stages = map(anchor.blocks, range(len(anchor.depths)))
+        if not any(longest_chain(blocks, anchor.couples) for blocks in stages):
+            raise ValueError(
+                f"StitchedBackbone: coupling={coupling!r} needs anchors with blocks "
+                f"that add their input, got {type(anchor.backbone).__name__}. Set "
+                "coupling=None, and memory='recompute' to save memory."
+            )
+    if memory == "reverse" and not coupling:
+        raise ValueError(
+            "StitchedBackbone: memory='reverse' needs coupling='dual', which "
+            "fine-tunes ordinary weights, got None. memory='recompute' does without."
+        )
 
 
 def _plain(value):
