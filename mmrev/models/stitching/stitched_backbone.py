@@ -449,6 +449,13 @@ def _check_modes(
             f"got memory={memory!r}, coupling={coupling!r} and {', '.join(names)} of "
             "mmrev. Set both in each of anchors."
         )
+    for backbone in (anchor.backbone for anchor in anchors):
+        if getattr(backbone, "memory_budget_mb", None) is not None:
+            raise ValueError(
+                f"StitchedBackbone: {type(backbone).__name__} has memory='auto', which "
+                "plans for it alone and not for routes. Set one of "
+                f"{', '.join(MEMORY_MODES)} in anchors."
+            )
     for anchor in others if coupling else ():
         stages = map(anchor.blocks, range(len(anchor.depths)))
         if not any(longest_chain(blocks, anchor.couples) for blocks in stages):

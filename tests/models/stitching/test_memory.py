@@ -493,6 +493,13 @@ def test_modes_that_anchors_do_not_have(anchors, settings, message):
         build(anchors, **settings)
 
 
+def test_anchors_that_would_plan_for_themselves():
+    planned = nfnet(16) | {"memory": "auto", "memory_budget_mb": 100}
+    anchors = [copy.deepcopy(planned) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"NFNet has memory='auto'.*Set one of store"):
+        StitchedBackbone(anchors, IN_STAGE_2)
+
+
 def test_anchors_without_an_invertible_form():
     shallow = timm("resnet18", layers=(1, 1, 1, 1), channels=(8, 16, 16, 16))
     whole = dict(anchors=[shallow] * 2, routes=dict(stages=(), monotone=True))
