@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmrev.engine.hooks.schedule import ScheduledHook
-from mmrev.models.backbones.base import COUPLINGS
+from mmrev.models.layers import COUPLINGS
 from mmrev.registry import HOOKS
 
 __all__ = ["CouplingHook"]

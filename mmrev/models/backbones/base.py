@@ -8,16 +8,12 @@ from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 
 from mmrev.checkpoints import load_backbone
-from mmrev.models.layers import LayerNorm2d
+from mmrev.models.layers import SHORTEST, Coupled, LayerNorm2d
 from mmrev.models.memory_plan import plan_memory
-from mmrev.reversible import MEMORY_MODES, in_mode, recompute, run_chain
+from mmrev.reversible import MEMORY_MODES, recompute
 
 # A config names the kind by a string or by the class.
 _PRETRAINED = ("Pretrained", PretrainedInit)
-# Where each coupling starts: a and b of `run_chain`.
-COUPLINGS = {"dual": (1.0, 0.0), "two-stream": (0.0, 1.0)}
-# Inversion keeps a chain's first state and its last two.
-SHORTEST = 3
 
 
 class Backbone(BaseModule):
@@ -193,7 +189,7 @@ class Backbone(BaseModule):
         return self
 
 
-class StagedBackbone(Backbone):
+class StagedBackbone(Coupled, Backbone):
     """A stem and stages of blocks; the level of a stage is what its last block gives.
 
     A family sets, after calling this constructor,
@@ -232,7 +228,7 @@ class StagedBackbone(Backbone):
     channels_last = False
     """Whether features are (N, H, W, C)."""
     couplings: tuple[str, ...] = ()
-    """Names in `COUPLINGS`."""
+    """Names in `mmrev.models.layers.COUPLINGS`."""
 
     def __init__(
         self,
@@ -244,8 +240,7 @@ class StagedBackbone(Backbone):
     ):
         self.coupling = self._check_coupling(coupling)
         super().__init__(memory="recompute" if with_cp else memory, **settings)
-        if coupling:
-            self.register_buffer("coefficients", torch.tensor(COUPLINGS[coupling]))
+        self._start_coupling()
 
     def _check_coupling(self, coupling: str | None) -> str | None:
         if coupling is None or coupling in self.couplings:
@@ -349,10 +344,7 @@ class StagedBackbone(Backbone):
             return x
         while modules and not self.links(modules[0]):
             x = self.run(modules.pop(0), x, stage=stage)
-        links, memory = self._chain(modules), self._memory[stage]
-        if memory == "reverse" and len(links) < SHORTEST:
-            memory = "recompute"
-        x, other = run_chain(links, x, self.coefficients, in_mode(memory))
+        x, other = self.run_links(self._chain(modules), x, self._memory[stage])
         return torch.lerp(x, other, 0.5) if self.coupling == "two-stream" else x
 
     def level(self, x: Tensor) -> Tensor:
@@ -402,29 +394,6 @@ class StagedBackbone(Backbone):
         if self.frozen_stages < 0:
             return []
         return [self.stem, *self.stages[: self.frozen_stages]]
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Take ordinary weights for the start of 'dual', refuse other networks'."""
-        key = f"{prefix}coefficients"
-        ordinary = COUPLINGS["dual"]
-        start = COUPLINGS[self.coupling] if self.coupling else ordinary
-        theirs = tuple(state_dict.get(key, torch.tensor(ordinary)).tolist())
-        if theirs != start and self.coupling != "dual":
-            raise ValueError(
-                f"{type(self).__name__}: the weights are those of a network with "
-                f"coefficients a, b = {theirs}, this one has coupling="
-                f"{self.coupling!r}, which has {start}. "
-                + (
-                    "Set coupling='dual'."
-                    if self.coupling is None
-                    else "Train it from scratch, or set coupling='dual'."
-                )
-            )
-        if self.coupling:
-            state_dict[key] = torch.tensor(theirs)
-        else:
-            state_dict.pop(key, None)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _names(couplings: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Layers shared by two families or more."""
 
 from mmrev.models.layers.convnext import ConvNeXtBlock
+from mmrev.models.layers.coupled import COUPLINGS, SHORTEST, Coupled
 from mmrev.models.layers.deployable import Deployable
 from mmrev.models.layers.faded import FadedReLU, largest_fade
 from mmrev.models.layers.fusion import Kernel, cheapest_grouping
@@ -9,7 +10,10 @@ from mmrev.models.layers.padding import pad_to_multiple
 from mmrev.models.layers.ws_conv import WSConv2d
 
 __all__ = [
+    "COUPLINGS",
+    "SHORTEST",
     "ConvNeXtBlock",
+    "Coupled",
     "Deployable",
     "FadedReLU",
     "Kernel",
