@@ -89,7 +89,12 @@ BACKBONES = {
     ),
     "mmrev.NFNet": lambda old: dict(
         old,
-        arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], group_width=8),
+        # Of coupled blocks, one stage that can be inverted.
+        arch=dict(
+            channels=CHANNELS,
+            depths=[1, 1, 4 if old.get("coupling") else 1, 1],
+            group_width=8,
+        ),
         drop_path_rate=0.0,
         skip_gain_init_value=1.0,
     ),

@@ -82,11 +82,13 @@ def name_of(path: Path) -> str:
 
 
 def pair_of(path: Path) -> tuple[str, ...]:
-    """Family and head: what one training step per pair is run for."""
+    """Family, or that in reverse, and head: one training step per pair is run."""
     model = resolve(path).model
     inner = inner_model(model)
     head = inner.get("decode_head", {}).get("type", "")
-    return path.parent.name, model.type, inner.type, head
+    reverse = inner.backbone.get("memory") == "reverse"
+    family = path.parent.name + (" in reverse" if reverse else "")
+    return family, model.type, inner.type, head
 
 
 def one_per_pair(paths: list[Path]) -> list[Path]:

@@ -166,7 +166,8 @@ def checkpoints(node):
 
 
 DEMOS = sorted(
-    p.name.split("-demo_")[0] for p in ROOT.glob("configs/demo/*_dino-3scale_scenes.py")
+    p.name.split("-demo_")[0]
+    for p in ROOT.glob("configs/demo/*-demo_dino-3scale_scenes.py")
 )
 
 

@@ -100,8 +100,9 @@ def test_the_stem_learns_at_a_quarter_of_the_rate(path):
     use_scope(cfg.default_scope)
     dense = "in1k" not in path.stem
     backbone = cfg.model.backbone
-    assert backbone.memory == ("recompute" if dense else "store")
-    assert backbone.arch == path.stem.split("_")[0][6:].upper().replace("PLUS", "+")
+    name, *mode = path.stem.split("_")[0].removeprefix("nfnet-").split("-")
+    assert backbone.memory == (*mode, "recompute" if dense else "store")[0]
+    assert backbone.arch == name.upper().replace("PLUS", "+")
     if dense:
         with torch.device("meta"):
             layers = sum(MODELS.build(backbone).depths) + 2

@@ -115,7 +115,7 @@ def test_mask2former_has_the_crop_of_its_name(path):
     pipeline = cfg.train_dataloader.dataset.pipeline
     (step,) = [t for t in pipeline if t.type == "RandomCrop"]
     assert step.crop_size == (crop, crop)
-    assert (crop == 512) == ("in22k" not in path.stem and "-h_" not in path.stem)
+    assert (crop == 512) == ("in22k" not in path.stem and "-h" not in path.stem)
 
 
 @pytest.mark.parametrize("path", LEAVES.glob("*_mask2former*"), ids=lambda p: p.stem)

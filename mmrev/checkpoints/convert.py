@@ -36,9 +36,11 @@ TRAINING_ONLY = ("supervision.",)
 # What dense prediction adds behind a backbone: norms of levels, stitched ones' adapters
 # and pyramid. Absent from pretrained weights, it keeps its initial values.
 ADDED = re.compile(r"(norms|adapters|pyramid)\..+|anchors\.\d+\.norm[0-2]\..+")
-# What coupled blocks have beside ordinary ones. Their backbone knows what it means that
-# this is absent, or unexpected, and refuses what does not fit.
-COUPLING = "coefficients"
+
+
+# Backbones with a coupling and those without say themselves whether weights of the other
+# kind are theirs.
+COUPLING = re.compile(r"(anchors\.\d+\.)?coefficients")
 
 
 @dataclass
@@ -72,15 +74,16 @@ class Conversion:
     def compare(self, target: Mapping[str, Tensor]) -> "Conversion":
         """Fill in how the weights fit a backbone's state dict; return self."""
         for key in target:
-            if key not in self.state_dict and key != COUPLING:
+            if key not in self.state_dict and not COUPLING.fullmatch(key):
                 (self.initial if ADDED.fullmatch(key) else self.missing).append(key)
         for key, value in list(self.state_dict.items()):
+            if COUPLING.fullmatch(key):
+                continue
             if key not in target and ADDED.fullmatch(key):
                 self.dropped.append(key)
                 del self.state_dict[key]
             elif key not in target:
-                if key != COUPLING:
-                    self.unexpected.append(key)
+                self.unexpected.append(key)
             elif value.shape != target[key].shape:
                 self.mismatched.append(
                     f"{key} {tuple(value.shape)}, expected {tuple(target[key].shape)}"
