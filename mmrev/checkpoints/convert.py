@@ -38,8 +38,8 @@ TRAINING_ONLY = ("supervision.",)
 ADDED = re.compile(r"(norms|adapters|pyramid)\..+|anchors\.\d+\.norm[0-2]\..+")
 
 
-# Backbones with a coupling and those without say themselves whether weights of the other
-# kind are theirs.
+# Backbones with a coupling and those without say themselves whether weights of the
+# other kind are theirs.
 COUPLING = re.compile(r"(anchors\.\d+\.)?coefficients")
 
 
