@@ -1,27 +1,22 @@
-"""Measure memory, time, growth and gradient error of RevCol's memory modes.
+"""Measure what the memory modes cost, and compare their gradients.
 
-Example: python tools/analysis/memory_modes.py cost --arch tiny small --size 224
+Example: python tools/analysis/memory_modes.py growth --size 224 512 --plot growth.html
 """
 
 from argparse import ArgumentParser
 
-from mmrev.studies.memory_modes import print_costs, print_gradient_errors, print_growth
-
-REPORTS = {
-    "cost": print_costs,
-    "growth": print_growth,
-    "gradients": print_gradient_errors,
-}
+from mmrev.errors import one_line_errors
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and print one report."""
+    # Here, so that what an import fails on is one line, too.
+    from mmrev.studies.memory_modes import add_arguments, run
+
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("report", choices=REPORTS)
-    parser.add_argument("--arch", nargs="+", default=["tiny", "small", "base"])
-    parser.add_argument("--size", nargs="+", type=int, default=[224], help="pixels")
-    args = parser.parse_args(argv)
-    REPORTS[args.report](args.arch, args.size)
+    add_arguments(parser)
+    run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":
