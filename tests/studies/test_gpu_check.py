@@ -1,5 +1,6 @@
 """The check of a GPU is complete on a CPU, isolates what fails, and loses nothing."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from mmrev.studies.gpu_check.place import Place, exactness
 from mmrev.studies.gpu_check.plan import checks
 from mmrev.studies.gpu_check.report import Report
 from mmrev.studies.gpu_check.worker import Check, OutOfTime, compared, work
+from mmrev.studies.memory_modes.networks import STOCK
 
 CPU = Place(torch.device("cpu"), "tiny")
 ROOT = Path(__file__).parents[2]
@@ -200,7 +203,7 @@ def test_what_does_not_fit_is_said_and_the_others_are_timed():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     steps = {"large": large, "small": lambda: None}
-    large, small = speed._costs(CPU, torch.nn.Identity(), steps, "an image")
+    large, small = speed._costs(CPU, steps, "an image")
     assert large["note"] == "out of memory"
     assert "ms" not in large
     assert small["ms"] >= 0
@@ -243,21 +246,79 @@ def test_every_branch_of_every_family_counts():
         assert not zero, family.type
 
 
-def test_modes_are_what_they_say():
-    for family in models.FAMILIES.values():
-        model = models.build(family.config("small", memory="store"))
-        models.use_memory(model, "recompute")
-        memory = model.engine.memory if hasattr(model, "engine") else model.memory
-        assert memory == "recompute"
-        models.use_memory(model, models.STOCK)
-        calls = []
-        part = model.columns[0].levels[0] if hasattr(model, "columns") else model.stem
-        part.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        models.gradients_of(model, models.picture("small"))
-        assert len(calls) == 2, family.type  # checkpoint calls it again
-        models.use_memory(model, "store")
-        models.gradients_of(model, models.picture("small"))
-        assert len(calls) == 3, family.type
+def test_reversal_has_states_to_rebuild():
+    reversible = {n for n, f in models.FAMILIES.items() if "reverse" in f.memories}
+    assert reversible == models.FAMILIES.keys() - {"vanillanet"}
+    for name in reversible:
+        for form in ("small", "full"):
+            with torch.device("meta"):
+                model = models.MODELS.build(models.FAMILIES[name].coupled(form))
+            assert any("reverse" in modes for modes in model.memory_choices()), name
+        model = models.build(models.FAMILIES[name].coupled("small"))
+        if hasattr(model, "coefficients"):
+            assert model.coefficients.tolist() == [0.5, 0.5]
+
+
+def test_speed_couples_in_reverse_alone():
+    config = models.FAMILIES["nfnet"].coupled("small")
+    model, seen = models.MODELS.build(config), []
+
+    def note():
+        seen.append((model.coupling, model.memory[2]))
+
+    for memory in ("store", "reverse", STOCK, "reverse", "recompute"):
+        speed._step_in(model, memory, note)
+        assert ("run" in vars(model)) == (memory == STOCK)
+        assert not any("forward" in vars(module) for module in model.modules())
+    assert seen == [
+        (None, "store"),
+        ("dual", "reverse"),
+        (None, "store"),
+        ("dual", "reverse"),
+        (None, "recompute"),
+    ]
+
+
+def test_what_is_not_repeatable_is_refused():
+    rows = list(correctness.guard(CPU))
+    assert [row["what"] for row in rows] == ["revcol", "swinv2", "nfnet", "reducenet"]
+    assert all(row["passed"] for row in rows), rows
+
+
+@pytest.mark.parametrize(("more", "passed"), [(1, True), (2, False)])
+def test_reverse_waits_once_at_the_end(pretended, monkeypatch, more, passed):
+    place, _ = pretended
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent, raising=False)
+    waits = itertools.cycle([Counter(a=2), Counter(a=2, b=more)])
+    monkeypatch.setattr(correctness, "host_syncs", lambda *_: next(waits))
+    monkeypatch.setattr(correctness, "FAMILIES", {"nfnet": models.FAMILIES["nfnet"]})
+    recompute, reverse = correctness.host_waits(place)
+    assert (recompute["host waits"], reverse["host waits"]) == (2, 2 + more)
+    assert (recompute["passed"], reverse["passed"]) == (True, passed)
+
+
+class FakeEvent:
+    def __init__(self, there=True):
+        self.there = there
+
+    def query(self):
+        return self.there
+
+    def synchronize(self):
+        self.there = True
+
+
+def test_events_are_waited_for_if_they_have_not_happened(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent, raising=False)
+    before = FakeEvent.synchronize
+
+    def step():
+        for event in (FakeEvent(), late, late):
+            event.synchronize()
+
+    late = FakeEvent(there=False)
+    assert costs.event_waits(step) == (3, 1)
+    assert FakeEvent.synchronize is before
 
 
 def test_dropout_counts():
@@ -349,7 +410,7 @@ def test_everything_runs_in_tiny_form(tmp_path):
     assert states["no leak of backbones"] == "needs a GPU"
     rows = {check["name"]: check["rows"] for check in found["checks"]}
     modes = {row["mode"] for row in rows["steps of RevCol-T"]}
-    assert modes == {"store", "recompute", "reverse", "stock"}
+    assert modes == {"store", "recompute", "reverse", STOCK}
     assert {row["mode"] for row in rows["steps of Swin-V2-T"]} >= {"timm", "mmpretrain"}
     assert rows["DINO with RevCol-T"][0]["host waits"] == "needs a GPU"
     assert sum("kernel" in row["what"] for row in rows["DINO with RevCol-T"]) == 20

@@ -147,7 +147,7 @@ def test_bits_fall_with_the_gain(name):
 @pytest.mark.parametrize("case", REVERSIBLE.values(), ids=REVERSIBLE)
 @torch.no_grad()
 def test_bits_are_those_of_the_network(case):
-    model, meter = case.build().eval(), figures.Meter()
+    model, meter = case.build(), figures.Meter()
     level = figures.last_level(case, model, meter)
     assert torch.equal(level, model(case.image())[-1])
     if case.is_columns:

@@ -50,6 +50,23 @@ def host_syncs(place: Place, step: Callable[[], object]) -> Counter[str] | None:
     )
 
 
+def event_waits(step: Callable[[], object]) -> tuple[int, int]:
+    """For how many events a step waits, and how many had not happened by then."""
+    there: list[bool] = []
+    synchronize = torch.cuda.Event.synchronize
+
+    def counted(event: torch.cuda.Event) -> None:
+        there.append(event.query())
+        synchronize(event)
+
+    torch.cuda.Event.synchronize = counted
+    try:
+        step()
+    finally:
+        torch.cuda.Event.synchronize = synchronize
+    return len(there), there.count(False)
+
+
 def expensive_kernels(
     place: Place, step: Callable[[], object], count: int = 10
 ) -> list[tuple[str, float, int]]:

@@ -1,24 +1,20 @@
 """The families in a small and a full form, all branches awake, and their gradients."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmrev.datasets.batches import seeded
 from mmrev.registry import MODELS
-from mmrev.reversible import ColumnEngine
-from mmrev.studies.memory_modes import stock_checkpoint
+from mmrev.studies.memory_modes.networks import awake
 
 CHANNELS = (16, 32, 64, 128)
-STOCK = "stock"
-"""torch's own checkpointing, of every level of RevCol or block of another backbone."""
 SCALES = (1024.0, 32.0, 1.0)
 """Of losses in fp16: the largest at which no gradient passes its range."""
 # A parameter's error counts against its largest gradient, or this share of the largest
@@ -36,17 +32,25 @@ class Family:
         full: settings of a published size.
         memories: memory modes.
         shared: settings of both.
+        coupling: that 'reverse' needs, or None.
     """
 
     type: str
     small: dict
     full: dict
-    memories: tuple[str, ...] = ("store", "recompute")
+    memories: tuple[str, ...] = ("store", "recompute", "reverse")
     shared: dict = field(default_factory=dict)
+    coupling: str | None = "dual"
 
     def config(self, form: str, **settings) -> dict:
         """Of the registry; `form` is 'small' or 'full'."""
         return {"type": self.type, **self.shared, **getattr(self, form), **settings}
+
+    def coupled(self, form: str, **settings) -> dict:
+        """The same in the form that has every memory mode."""
+        if self.coupling:
+            settings["coupling"] = self.coupling
+        return self.config(form, memory="store", **settings)
 
 
 FAMILIES = {
@@ -56,8 +60,8 @@ FAMILIES = {
             "arch": {"channels": CHANNELS, "depths": (1, 1, 2, 1), "num_columns": 4}
         },
         full={"arch": "tiny"},
-        memories=("store", "recompute", "reverse"),
         shared={"layer_scale_init_value": 1.0},
+        coupling=None,
     ),
     "swinv2": Family(
         "mmrev.SwinTransformerV2",
@@ -74,7 +78,7 @@ FAMILIES = {
     "nfnet": Family(
         "mmrev.NFNet",
         small={
-            "arch": {"channels": CHANNELS, "depths": (1, 1, 2, 1), "group_width": 8}
+            "arch": {"channels": CHANNELS, "depths": (1, 1, 5, 1), "group_width": 8}
         },
         full={"arch": "F0"},
         shared={"skip_gain_init_value": 1.0},
@@ -83,10 +87,12 @@ FAMILIES = {
         "mmrev.VanillaNet",
         small={"arch": {"channels": (16, *CHANNELS), "strides": (1, 2, 2, 2)}},
         full={"arch": "13"},
+        memories=("store", "recompute"),
+        coupling=None,
     ),
     "reducenet": Family(
         "mmrev.ReduceNet",
-        small={"arch": {"channels": CHANNELS, "depths": (1, 1, 2, 1), "expansion": 2}},
+        small={"arch": {"channels": CHANNELS, "depths": (1, 1, 5, 1), "expansion": 2}},
         full={"arch": "50"},
     ),
 }
@@ -115,19 +121,14 @@ def build(config: dict) -> nn.Module:
         model = MODELS.build(copy.deepcopy(config))
         model.init_weights()
         awake(model)
+    couple_evenly(model)
     return model
 
 
-@torch.no_grad()
-def awake(model: nn.Module) -> None:
-    """Give branches that start at 0 weights, and norms statistics, as of a training."""
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.2 if parameter.ndim == 1 else 0.02)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-            nn.init.normal_(module.running_mean, std=0.3)
+def couple_evenly(model: nn.Module) -> None:
+    """Move coefficients that begin as those of the ordinary network: a = b = 1/2."""
+    if getattr(model, "coupling", None) == "dual":
+        model.coefficients.fill_(0.5)
 
 
 def picture(form: str, batch: int = 2) -> Tensor:
@@ -137,40 +138,19 @@ def picture(form: str, batch: int = 2) -> Tensor:
         return torch.randn(batch, 3, height, width)
 
 
-def use_memory(model: nn.Module, memory: str, anchor_every: int | str = "auto") -> None:
-    """Change the memory mode of a backbone that is there; `STOCK` is one, too."""
-    memory_switch(model, memory, anchor_every)()
-
-
-def memory_switch(
-    model: nn.Module, memory: str, anchor_every: int | str = "auto"
-) -> Callable[[], None]:
-    """What changes to a memory mode, time and again, and keeps what the mode learns."""
-    if hasattr(model, "engine"):
-        engine = stock_checkpoint
-        if memory != STOCK:
-            engine = ColumnEngine(memory, anchor_every, report=lambda _: None)
-        return partial(setattr, model, "engine", engine)
-
-    def switch() -> None:
-        vars(model).pop("run", None)
-        model.memory = "store" if memory == STOCK else memory
-        if memory == STOCK:
-            # In the place of the method that calls a block in a memory mode.
-            model.run = partial(checkpoint, use_reentrant=False)
-
-    return switch
-
-
 def add_dropout(model: nn.Module, rate: float = 0.3) -> None:
-    """Put a dropout into every level or stage, where the memory modes call it."""
-    for column in getattr(model, "columns", ()):
-        for level in column.levels:
-            level.blocks.append(nn.Dropout(rate))
+    """Put a dropout behind every level, or a stage's last link or block."""
+
+    def drop(module: nn.Module, _: tuple, output: Tensor) -> Tensor:
+        return F.dropout(output, rate, module.training)
+
+    parts = [
+        level for column in getattr(model, "columns", ()) for level in column.levels
+    ]
     for stage in getattr(model, "stages", ()):
-        # Of Swin-V2 a block is a sequence of branches, which may be called one by one.
-        last = stage[-1]
-        (last if isinstance(last, nn.Sequential) else stage).append(nn.Dropout(rate))
+        parts.append((model.links(stage[-1]) or [stage[-1]])[-1])
+    for part in parts:
+        part.register_forward_hook(drop)
 
 
 def levels_of(

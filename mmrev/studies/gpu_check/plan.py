@@ -30,6 +30,8 @@ def checks(place: Place) -> list[Check]:
         ),
         *_each("memory modes, small {}", correctness.memory_modes, form="small"),
         *_each("random numbers again, {}", correctness.replay),
+        ("what does not run twice the same is refused", correctness.guard),
+        ("the host waits once in reverse", correctness.host_waits),
         *_each("fp16 with GradScaler, {}", correctness.scaled_steps),
         *_each("AGC and SAM, {}", correctness.optimizer_steps),
         ("mmcv's ops", mmcv_ops),

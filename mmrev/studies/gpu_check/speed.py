@@ -11,19 +11,18 @@ from torch._dynamo.utils import counters
 from mmrev.measure.speed import paired_times
 from mmrev.measure.training_step import training_step
 from mmrev.registry import MODELS
-from mmrev.reversible.engine import FIRST_CHECKS
 from mmrev.studies.gpu_check.costs import host_syncs, peak_mebibytes
 from mmrev.studies.gpu_check.models import (
     FAMILIES,
-    STOCK,
     build,
+    couple_evenly,
     distance,
     gradients_of,
-    memory_switch,
 )
 from mmrev.studies.gpu_check.place import Place
 from mmrev.studies.gpu_check.report import NEEDS_GPU
 from mmrev.studies.gpu_check.worker import Row
+from mmrev.studies.memory_modes.networks import STOCK, use_memory
 
 SIZES = {
     "RevCol-T": ("revcol", {"arch": "tiny"}),
@@ -74,13 +73,17 @@ def references(name: str, height: int, width: int) -> dict[str, dict]:
 
 
 def backbone_costs(place: Place, name: str) -> Iterator[Row]:
-    """A training step of every memory mode and reference, in turn."""
+    """A training step of every memory mode and reference, in turn.
+
+    In 'reverse' the blocks of a backbone with stages are coupled, in the other modes
+    the same weights are those of the ordinary network.
+    """
     family, settings = SIZES[name]
     form = "small" if place.is_tiny else "full"
-    config = FAMILIES[family].config(form, memory="store")
+    config = FAMILIES[family].coupled(form)
     model = _built(place, config if place.is_tiny else {**config, **settings})
+    couple_evenly(model)
     memories = [*FAMILIES[family].memories, STOCK]
-    switches = {memory: memory_switch(model, memory) for memory in memories}
     for batch, height, width in TINY_SHAPES if place.is_tiny else SHAPES:
         others = {
             other: _built(place, config)
@@ -90,13 +93,12 @@ def backbone_costs(place: Place, name: str) -> Iterator[Row]:
         for precision, dtype in PRECISIONS.items():
             own = training_step(model, image, dtype)
             steps = {
-                memory: partial(_switched, switch, own)
-                for memory, switch in switches.items()
+                memory: partial(_step_in, model, memory, own) for memory in memories
             }
             for other, backbone in others.items():
                 steps[other] = training_step(backbone, image, dtype)
             what = f"{batch} x {height}x{width}, {precision}"
-            yield from _costs(place, model, steps, what)
+            yield from _costs(place, steps, what)
         del others, image, own, steps
         place.clean()
 
@@ -107,25 +109,22 @@ def _built(place: Place, config: dict) -> nn.Module:
         return MODELS.build(dict(config))
 
 
-def _switched(switch: Callable[[], None], step: Callable[[], None]) -> None:
-    switch()
+def _step_in(model: nn.Module, memory: str, step: Callable[[], None]) -> None:
+    if hasattr(model, "coefficients"):
+        model.coupling = "dual" if memory == "reverse" else None
+    use_memory(model, memory)
     step()
 
 
-def _costs(
-    place: Place, model: nn.Module, steps: dict[str, Callable], what: str
-) -> Iterator[Row]:
+def _costs(place: Place, steps: dict[str, Callable], what: str) -> Iterator[Row]:
     rows, fitting = {}, {}
     for name, step in steps.items():
         row = rows[name] = {"what": what, "mode": name}
         try:
             step()
-            _end_first_checks(model)
             row["MiB"] = peak_mebibytes(place, step)
             waits = host_syncs(place, step)
             row["host waits"] = NEEDS_GPU if waits is None else waits.total()
-            if name == "reverse" and model.memory != name:
-                row["note"] = f"became {model.memory}"
             fitting[name] = step
         except torch.OutOfMemoryError:
             row["note"] = "out of memory"
@@ -134,13 +133,6 @@ def _costs(
     for name, seconds in paired_times(fitting, repeats, place.device).items():
         rows[name]["ms"] = 1e3 * seconds
     yield from rows.values()
-
-
-def _end_first_checks(model: nn.Module) -> None:
-    """Time 'reverse' as it is in all steps but the first, which measure its error."""
-    engine = getattr(model, "engine", None)
-    if hasattr(engine, "passes"):
-        engine.passes = max(engine.passes, FIRST_CHECKS + 1)
 
 
 def compiled(place: Place, family: str, form: str) -> Iterator[Row]:

@@ -23,10 +23,11 @@ from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
 from mmrev.studies.gpu_check.correctness import SCALER_START, growth
 from mmrev.studies.gpu_check.costs import expensive_kernels, host_syncs, peak_mebibytes
-from mmrev.studies.gpu_check.models import CHANNELS, FAMILIES, awake, stitched
+from mmrev.studies.gpu_check.models import CHANNELS, FAMILIES, stitched
 from mmrev.studies.gpu_check.place import Place
 from mmrev.studies.gpu_check.report import NEEDS_GPU
 from mmrev.studies.gpu_check.worker import Row, compared
+from mmrev.studies.memory_modes.networks import awake
 
 HEADS = ("dino", "mask2former")
 _DINO = "{}_dino-4scale_8xb2-12e_coco.py"

@@ -209,11 +209,13 @@ def use_memory(model: Backbone, mode: str) -> None:
     model.set_memory("store" if mode == STOCK else mode)
     if mode != STOCK:
         return
-    for link in links:
-        link.forward = partial(checkpoint, link.forward, use_reentrant=False)
     if isinstance(model, StagedBackbone):
         # In the place of the method that calls what is in no chain in a memory mode.
         model.run = _checkpointed
+        if not model.coupling:
+            return
+    for link in links:
+        link.forward = partial(checkpoint, link.forward, use_reentrant=False)
 
 
 def _checkpointed(module: nn.Module, *inputs: Tensor, stage: int = 0) -> Tensor:
@@ -221,10 +223,10 @@ def _checkpointed(module: nn.Module, *inputs: Tensor, stage: int = 0) -> Tensor:
 
 
 def _links(model: Backbone) -> list[nn.Module]:
-    """Levels of columns, or what chains consist of."""
+    """Levels of columns, or what chains consist of where blocks are coupled."""
     if isinstance(model, revcol.RevCol):
         return [level for column in model.columns for level in column.levels]
-    links = [link for chain in chains(model) for link in chain if model.coupling]
+    links = [link for chain in chains(model) for link in chain]
     # A sequence may be made anew whenever it is asked for.
     sequences = [link if type(link) is nn.Sequential else [link] for link in links]
     return [module for sequence in sequences for module in sequence]
