@@ -200,7 +200,7 @@ def test_frozen_stages(family, memory):
 
 @pytest.mark.parametrize(
     ("family", "memory"),
-    # It reads its gains and errors in the passes in which it measures.
+    # On a CPU it takes its corrections' lengths at once, unlike on a GPU.
     [case for case in MEMORIES if case.values[1] != "reverse"],
 )
 def test_a_training_step_waits_for_no_gpu(family, memory):

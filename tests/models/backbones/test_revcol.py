@@ -54,17 +54,13 @@ def test_padding_is_at_the_end():
 @pytest.mark.parametrize("memory", ["recompute", "reverse"])
 @pytest.mark.parametrize("top_to_bottom", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_memory_modes_agree(memory, top_to_bottom, autocast):
+def test_memory_modes_are_equal(memory, top_to_bottom, autocast):
     image = torch.randn(2, 3, 61, 70)
 
     def gradients(memory):
         arch = {**SMALL, "top_to_bottom": top_to_bottom}
         model = small(
-            arch=arch,
-            drop_path_rate=0.3,
-            out_norm="layer_norm",
-            memory=memory,
-            anchor_every=1 if autocast else 3,
+            arch=arch, drop_path_rate=0.3, out_norm="layer_norm", memory=memory
         )
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast), model.tap([1]):
@@ -78,12 +74,12 @@ def test_memory_modes_agree(memory, top_to_bottom, autocast):
             assert grad is None
             assert name.startswith("columns.0.gains")
         else:
-            assert_close(grad, expected[name])
+            assert torch.equal(grad, expected[name]), name
 
 
 @pytest.mark.parametrize("layer_scale", [1e-6, 1.0])
 def test_gradients_of_padded_images_at_the_start(layer_scale):
-    """Padding adds no more than its share, and is rebuilt as exactly as images."""
+    """Padding adds no more than its share, and is rebuilt bit for bit."""
     image = torch.randn(1, 3, 32, 32)
     padded = torch.nn.functional.pad(image, (0, 64, 0, 64))
 
@@ -99,7 +95,7 @@ def test_gradients_of_padded_images_at_the_start(layer_scale):
 
     expected = gradient(padded)
     assert expected.norm() < gradient(image).norm()
-    assert_close(gradient(padded, "reverse"), expected)
+    assert torch.equal(gradient(padded, "reverse"), expected)
 
 
 @pytest.mark.slow

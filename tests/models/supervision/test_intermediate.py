@@ -288,34 +288,20 @@ def losses_and_gradients(model, inputs, samples):
     return losses, grads
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"memory": "recompute"},
-        {"memory": "reverse", "anchor_every": 1},
-        {"memory": "reverse", "anchor_every": 2},
-    ],
-    ids=["recompute", "reverse-1", "reverse-2"],
-)
+@pytest.mark.parametrize("memory", ["recompute", "reverse"])
 @pytest.mark.parametrize("num_columns", [3, 8])
-def test_memory_modes_agree(settings, num_columns):
+def test_memory_modes_are_equal(memory, num_columns):
     expected, grads = losses_and_gradients(
-        dense(num_columns, backbone={"memory": "store"}).double(),
-        *double(batch((64, 70))),
+        dense(num_columns, backbone={"memory": "store"}), *batch((64, 70))
     )
     found, found_grads = losses_and_gradients(
-        dense(num_columns, backbone=settings).double(), *double(batch((64, 70)))
+        dense(num_columns, backbone={"memory": memory}), *batch((64, 70))
     )
     assert found.keys() == expected.keys() and found_grads.keys() == grads.keys()
     for name in expected:
-        assert_close(found[name], expected[name])
+        assert torch.equal(found[name], expected[name]), name
     for name, grad in grads.items():
-        scale = grad.abs().max().item()
-        assert_close(found_grads[name], grad, rtol=1e-6, atol=1e-6 * scale, msg=name)
-
-
-def double(data):
-    return data[0].double(), data[1]
+        assert torch.equal(found_grads[name], grad), name
 
 
 @pytest.mark.parametrize("memory", ["store", "recompute", "reverse"])
