@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+import torch
 
 from mmrev.studies.memory_modes.networks import FAMILIES
 
@@ -70,6 +71,16 @@ def test_mistakes_are_one_line(run, argv, message):
     assert result.status == 1
     (line,) = result.err.splitlines()
     assert message in line
+
+
+def test_out_of_memory(run, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("mmrev.studies.memory_modes.figures.costs", full)
+    result = run(TOOL, "growth", "--family", "revcol", "--size", 64)
+    assert result.status == 1
+    assert result.err.startswith("error: cpu has not enough memory; take a smaller ")
 
 
 def test_without_a_package(run, monkeypatch):

@@ -52,7 +52,13 @@ def run(args: Namespace) -> None:
     """
     quiet()
     _check(args)
-    REPORTS[args.report](_cases(args), args)
+    try:
+        REPORTS[args.report](_cases(args), args)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{args.device} has not enough memory; take a smaller --size, --arch or "
+            "--depth."
+        ) from error
 
 
 def _check(args: Namespace) -> None:
@@ -181,8 +187,11 @@ def _growth_table(growth: figures.Growth) -> Table:
             row = [mode, str(depth), f"{cost.peak / MEBIBYTE:.1f}"]
             row.append(f"{cost.seconds:.3f}")
             if (slope := growth.slopes(mode).get(depth)) is not None:
-                units = (MEBIBYTE, growth.slopes("store")[depth], growth.states)
-                row += [f"{slope / unit:.3f}" for unit in units]
+                row += [
+                    f"{slope / MEBIBYTE:.3f}",
+                    f"{slope / growth.slopes('store')[depth]:.2%}",
+                    f"{slope / growth.states:.3f}",
+                ]
             table.add_row(*row)
         table.add_section()
     table.caption = (
