@@ -25,7 +25,8 @@ SMALLEST = 64
 def add_arguments(parser: ArgumentParser) -> None:
     """What `run` reads."""
     add = parser.add_argument
-    add("report", choices=REPORTS)
+    reports = "costs of a step, growth over depth, gradients against those of 'store', "
+    add("report", choices=REPORTS, help=f"{reports}bits of corrections against gains")
     add("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     add("--arch", nargs="+", metavar="NAME", help="of the families; default: usual")
     couplings = ("none", *COUPLINGS)
@@ -34,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--dtype", nargs="+", choices=DTYPES, default=["fp32"], help="of autocast")
     add("--device", default="cpu")
     coefficients = "a and b of the coupling dual; with b = 0 all states are kept"
-    add("--coefficients", nargs=2, type=float, default=(0.5, 0.5), help=coefficients)
+    two = dict(nargs=2, type=float, metavar=("A", "B"), default=(0.5, 0.5))
+    add("--coefficients", **two, help=coefficients)
     depth = "columns, or blocks of stage 3, of the report growth"
     add("--depth", nargs="+", type=int, help=depth)
     add("--repeats", type=int, default=7, help="timed steps")
