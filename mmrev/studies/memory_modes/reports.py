@@ -11,7 +11,7 @@ from rich.table import Table
 from mmrev.atomic import write_bytes
 from mmrev.console import quiet, show
 from mmrev.errors import UserError
-from mmrev.models.backbones.base import COUPLINGS
+from mmrev.models.layers import COUPLINGS
 from mmrev.studies.memory_modes import figures
 from mmrev.studies.memory_modes.figures import MEBIBYTE
 from mmrev.studies.memory_modes.networks import DTYPES, FAMILIES, Case
