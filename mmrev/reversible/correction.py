@@ -33,7 +33,6 @@ class Correction:
 
     def __init__(self, old: Tensor, state: Tensor, update: Tensor, gain: Tensor):
         self._layout = dict(size=old.size(), stride=old.stride(), dtype=old.dtype)
-        self._checksum = checksum(old)
         distance = _bits(self._estimate(state, update, gain))
         torch.sub(_bits(old), distance, out=distance)
         count = distance.numel()
@@ -67,11 +66,8 @@ class Correction:
             self._lists, self._distance = (near, far), None
         return sum(part.nbytes for part in (self._packed, *self._lists))
 
-    def old(self, state: Tensor, update: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """The state that is not kept, and, 0-dim, whether it is another one.
-
-        It is if one of the arguments is not what it was.
-        """
+    def old(self, state: Tensor, update: Tensor, gain: Tensor) -> Tensor:
+        """The state that is not kept; the arguments must be what they were."""
         self.finish()
         near, far = self._lists
         old = self._estimate(state, update, gain)
@@ -81,7 +77,7 @@ class Correction:
         escapes[_where(near == FAR, self._lengths[1])] = far
         distance[_where(_escapes(codes), self._lengths[0])] = escapes
         values.add_(distance)
-        return old, checksum(old) != self._checksum
+        return old
 
     def _estimate(self, state: Tensor, update: Tensor, gain: Tensor) -> Tensor:
         out = torch.empty_strided(**self._layout, device=state.device)
@@ -92,9 +88,15 @@ class Correction:
         return (self._packed >> shifts[:, None]).bitwise_and_(ESCAPE).flatten()
 
 
-def checksum(tensor: Tensor) -> Tensor:
-    """A sum over a dense tensor's bits, 0-dim; it wraps."""
-    values = _bits(tensor)
+def fingerprint(update: Tensor, state: Tensor) -> Tensor:
+    """A sum over an update's bits, 0-dim, in which a change or another order shows.
+
+    Each is weighted with the bits of the state that came of it, made odd; it wraps.
+    """
+    bits = update.view(INTEGERS[update.element_size()])
+    # The high half by itself, as a sign, would be lost where it wraps.
+    mixed = (bits >> 4 * update.element_size()).bitwise_xor_(bits)
+    values = (state.view(INTEGERS[state.element_size()]) | 1).mul_(mixed)
     return values.sum(dtype=torch.promote_types(values.dtype, torch.int32))
 
 

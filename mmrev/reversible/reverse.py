@@ -20,7 +20,7 @@ from torch.autograd import Variable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mmrev.reversible import coupling
-from mmrev.reversible.correction import Correction, checksum, is_dense
+from mmrev.reversible.correction import Correction, fingerprint, is_dense
 from mmrev.reversible.recompute import Dropped
 from mmrev.reversible.replay import Replay, changed
 
@@ -63,12 +63,15 @@ class Step:
     shortcut: Tensor | None
     needs: list[bool]
     replay: Replay
+    fingerprint: Tensor | None = None
 
-    def state(self, reads: Sequence[Tensor], gain: Tensor, find: Callable) -> Tensor:
-        """The state; `find` gives the old one, and takes the update."""
-        result = self.module(*reads)
-        update = coupling.update(result, reads, self.shortcut)
-        return coupling.forward(update, gain, find(update.detach()))
+    def take(
+        self, reads: Sequence[Tensor], gain: Tensor, find: Callable
+    ) -> tuple[Tensor, Tensor]:
+        """The update and the state; `find` gives the old one, and takes the update."""
+        update = coupling.update(self.module(*reads), reads, self.shortcut)
+        old = find(update.detach())
+        return update.detach(), coupling.forward(update, gain, old)
 
 
 class Reversal:
@@ -120,21 +123,16 @@ class Reversal:
             needs=[tensor.requires_grad for tensor in tensors],
             replay=Replay("reverse", module, {"gain": gain.detach()}),
         )
-        updates = []
-
-        def find(update: Tensor) -> Tensor | None:
-            updates.append(update)
-            return old
-
         dropped = Dropped("reverse", partial(self._find, number), to_the_end=True)
         with dropped.keeping():
-            state = step.state(reads, gain, find)
+            update, state = step.take(reads, gain, lambda _: old)
+        step.fingerprint = fingerprint(update, state.detach())
         step.replay.forget_if_unused()
         self._steps.append(step)
         self._numbers[state] = number
         self._kept[number] = Kept.of(state, f"the state after {name}")
         if isinstance(step.old, int) and not keep and is_dense(old):
-            self._drop(step.old, number, *updates)
+            self._drop(step.old, number, update)
         return state
 
     def _place(self, tensor: Tensor, name: str) -> Place:
@@ -183,21 +181,18 @@ class Reversal:
             return tensor.detach().requires_grad_(needs)
 
         def find(update: Tensor) -> Tensor | None:
+            self._note(number, fingerprint(update, state) != step.fingerprint)
             if step.old is None:
                 return None
             if step.old in self._corrections:
                 correction = self._corrections[step.old]
-                old, fault = correction.old(state, update, step.gain)
-                self._note(number, fault)
-                self._rebuilt[step.old] = old
+                self._rebuilt[step.old] = correction.old(state, update, step.gain)
             return leaf(self._get(step.old), step.needs[-1])
 
         values = [*map(self._get, step.reads), step.gain]
         *reads, gain = map(leaf, values, step.needs)
         with step.replay.again():
-            again = step.state(reads, gain, find)
-        if step.old not in self._corrections:
-            self._note(number, checksum(again) != checksum(state))
+            step.take(reads, gain, find)
 
     def _note(self, number: int, fault: Tensor) -> None:
         """Have it looked at after the backward pass: a GPU is waited for but once."""

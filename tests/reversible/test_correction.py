@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outcomes import assert_same_bits, bits
 
-from mmrev.reversible.correction import INTEGERS, Correction, is_dense
+from mmrev.reversible.correction import INTEGERS, Correction, fingerprint, is_dense
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 GAINS = [0.5, 0.9, -0.2, 1.0, 1e-3, 0.0, -0.0, float("inf"), float("nan")]
@@ -54,7 +54,7 @@ def test_gives_back_every_bit(
         state = third(shape, state.dtype)
     made = Correction(old, state, update, gain)
     assert made.finish() == made.finish()
-    assert_same_bits([made.old(state, update, gain)[0]], [old])
+    assert_same_bits([made.old(state, update, gain)], [old])
 
 
 @pytest.mark.parametrize("distance", [0, 1, 2, 126, 127, 128, 129, 2**14, 2**15 - 1])
@@ -73,7 +73,7 @@ def test_a_distance_takes_the_bytes_it_must(dtype, sign, distance):
     far = 0 if distance <= 1 else 1 if distance <= 127 else 1 + dtype.itemsize
     made = Correction(old, state, update, gain)
     assert made.finish() == count / 4 + count / 10 * far
-    assert_same_bits([made.old(state, update, gain)[0]], [old])
+    assert_same_bits([made.old(state, update, gain)], [old])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_keeps_the_layout(lay, other):
     state = torch.addcmul(update, gain, old)
     assert is_dense(old)
     made = Correction(old, state, update, gain)
-    assert_same_bits([made.old(state, update, gain)[0]], [old])
+    assert_same_bits([made.old(state, update, gain)], [old])
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,36 @@ def test_keeps_the_layout(lay, other):
 )
 def test_knows_what_is_not_dense(tensor):
     assert not is_dense(tensor)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(SHAPES[2:]), dtypes, dtypes, kinds)
+def test_every_change_of_an_update_shows(seed, shape, dtype, update_dtype, kind):
+    torch.manual_seed(seed)
+    update = kind(shape, update_dtype)
+    state = torch.addcmul(update, torch.tensor(0.5), kind(shape, dtype))
+    before = fingerprint(update, state)
+    assert fingerprint(update.clone(), state.clone()) == before
+    elements = bits(update).view(-1)
+    place, bit = (
+        torch.randint(count, ()).item()
+        for count in (len(elements), 8 * update_dtype.itemsize)
+    )
+    elements[place] ^= torch.ones_like(elements[0]) << bit
+    assert fingerprint(update, state) != before
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("update_dtype", DTYPES)
+def test_a_change_of_all_of_an_update_shows(dtype, update_dtype):
+    torch.manual_seed(0)
+    update = torch.randn(2, 4, 3, 5).to(update_dtype)
+    old = torch.randn(2, 4, 3, 5).to(dtype)
+    state = torch.addcmul(update, torch.tensor(0.5, dtype=dtype), old)
+    before = fingerprint(update, state)
+    changed = [-update, 2 * update, update / 4, update.clamp(min=0), 0 * update]
+    changed += [update.flip(dim) for dim in range(4)]
+    changed += [update.roll(1, dim) for dim in range(4)]
+    assert before not in [fingerprint(other, state) for other in changed]
+    for layout in (torch.channels_last, torch.contiguous_format):
+        assert fingerprint(update.contiguous(memory_format=layout), state) == before

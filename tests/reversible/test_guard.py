@@ -41,11 +41,18 @@ def scaling_by_its_own_generator():
     return scaling(lambda: torch.rand((), generator=generator).item())
 
 
+def flipping():
+    """Every second time: neither the elements nor any sum over them change."""
+    flips = itertools.cycle([False, True])
+    return lambda y: y.flip(-1) if next(flips) else y
+
+
 CHANGES = {
     "a counter": lambda: scaling(itertools.count(2).__next__),
     "the random module": lambda: scaling(random.random),
     "a NumPy generator": lambda: scaling(np.random.default_rng(0).random),
     "a generator of its own": scaling_by_its_own_generator,
+    "a flip": flipping,
 }
 each_change = pytest.mark.parametrize("change", CHANGES)
 
@@ -123,6 +130,21 @@ def test_rebuilding_for_a_tap_what_does_not_repeat_itself(x, change):
     _, tapped = run_columns(columns, x, None, (1,), in_mode("reverse"))
     with refuses(10, 15):
         tapped[1].square().sum().backward()
+
+
+def test_updates_too_small_to_change_a_state():
+    """The states are right, the gradients that go to the module are not."""
+    way, gain = in_mode("reverse"), torch.tensor(1.0, dtype=torch.bfloat16)
+    draw = itertools.count(1).__next__
+    modules = [nn.Linear(8, 8).to(torch.bfloat16) for _ in range(6)]
+    modules[4] = Unsteady(modules[4], lambda y: y * 1e-6 * draw())
+    x = torch.randn(9, 8, dtype=torch.bfloat16)
+    older = way(modules[0], (x,), gain, None)
+    newer = way(modules[1], (older,), gain, None)
+    for module in modules[2:]:
+        older, newer = newer, way(module, (newer,), gain, older)
+    with refuses(4, 6):
+        loss_of([older, newer]).backward()
 
 
 def test_repeatable_again_after_an_error(x):
