@@ -43,8 +43,8 @@ class Correction:
         self._distance: Tensor | None = distance
         self._lists: tuple[Tensor, Tensor] | None = None
         self._lengths: list[int | None] = [None, None]
-        if old.is_cpu:
-            self._told = None
+        self.is_late = is_late(old.device)
+        if not self.is_late:
             return
         far = distance.clamp(-NEAR, NEAR).sub_(distance)
         lengths = torch.stack([_escapes(codes).count_nonzero(), far.count_nonzero()])
@@ -55,7 +55,7 @@ class Correction:
     def finish(self) -> int:
         """Make the lists; return the bytes that the correction takes."""
         if self._lists is None:
-            if self._told is not None:
+            if self.is_late:
                 self._told.synchronize()
                 self._lengths = self._coming.tolist()
             escapes = self._distance[_where(_escapes(self._codes()), self._lengths[0])]
@@ -98,6 +98,11 @@ def fingerprint(update: Tensor, state: Tensor) -> Tensor:
     mixed = (bits >> 4 * update.element_size()).bitwise_xor_(bits)
     values = (state.view(INTEGERS[state.element_size()]) | 1).mul_(mixed)
     return values.sum(dtype=torch.promote_types(values.dtype, torch.int32))
+
+
+def is_late(device: torch.device) -> bool:
+    """Whether a device tells what it computes later than it is asked for it."""
+    return device.type != "cpu"
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -146,7 +146,7 @@ class Reversal:
         self._corrections[number] = correction
         self._followers[number] = follower
         self._untold.append(number)
-        self._settle(0 if old.device.type == "cpu" else UNTOLD)
+        self._settle(UNTOLD if correction.is_late else 0)
 
     def _settle(self, but: int = 0) -> None:
         while len(self._untold) > but:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outcomes import assert_same_bits, bits
 
+from mmrev.reversible import correction
 from mmrev.reversible.correction import INTEGERS, Correction, fingerprint, is_dense
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -34,6 +35,16 @@ def extremes(shape, dtype):
 kinds = st.sampled_from([numbers, patterns, extremes])
 
 
+def both_ways(old, state, update, gain):
+    """A correction made at once, and one whose lengths arrive late."""
+    at_once = Correction(old, state, update, gain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correction, "is_late", lambda device: True)
+        late = Correction(old, state, update, gain)
+    assert (at_once.is_late, late.is_late) == (False, True)
+    return at_once, late
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     st.integers(0, 2**31),
@@ -52,9 +63,15 @@ def test_gives_back_every_bit(
     state = torch.addcmul(update, gain, old)
     if not coupled:  # no state that a coupling gives, but the code does not know
         state = third(shape, state.dtype)
-    made = Correction(old, state, update, gain)
-    assert made.finish() == made.finish()
-    assert_same_bits([made.old(state, update, gain)], [old])
+    at_once, late = both_ways(old, state, update, gain)
+    for made in (at_once, late):
+        size = made.finish()
+        assert size == made.finish()
+        assert size == at_once.finish()
+        found = made.old(state, update, gain)
+        assert_same_bits([found], [old])
+    made = at_once._packed, *at_once._lists
+    assert_same_bits([late._packed, *late._lists], made)
 
 
 @pytest.mark.parametrize("distance", [0, 1, 2, 126, 127, 128, 129, 2**14, 2**15 - 1])
@@ -71,9 +88,9 @@ def test_a_distance_takes_the_bytes_it_must(dtype, sign, distance):
     bits(old)[::10] += sign * distance
     gain = torch.ones((), dtype=dtype)
     far = 0 if distance <= 1 else 1 if distance <= 127 else 1 + dtype.itemsize
-    made = Correction(old, state, update, gain)
-    assert made.finish() == count / 4 + count / 10 * far
-    assert_same_bits([made.old(state, update, gain)], [old])
+    for made in both_ways(old, state, update, gain):
+        assert made.finish() == count / 4 + count / 10 * far
+        assert_same_bits([made.old(state, update, gain)], [old])
 
 
 @pytest.mark.parametrize(
@@ -93,8 +110,8 @@ def test_keeps_the_layout(lay, other):
     gain = torch.tensor([0.5, 0.2, -0.9, 1e-3])[: old.size(1), None, None]
     state = torch.addcmul(update, gain, old)
     assert is_dense(old)
-    made = Correction(old, state, update, gain)
-    assert_same_bits([made.old(state, update, gain)], [old])
+    for made in both_ways(old, state, update, gain):
+        assert_same_bits([made.old(state, update, gain)], [old])
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ import weakref
 
 import pytest
 import torch
-from outcomes import loss_of
+from outcomes import assert_same_bits, chain_step, columns_step, loss_of
 from toys import LEVELS, toy_blocks, toy_columns
 
 from mmrev.measure.memory import peak_memory
-from mmrev.reversible import in_mode, run_chain, run_columns
+from mmrev.reversible import correction, couple, in_mode, run_chain, run_columns
+from mmrev.reversible.reverse import UNTOLD
 
 SIZE = 32
 STATE = 4 * 8 * SIZE**2
@@ -69,7 +70,31 @@ def test_a_further_block_costs_a_share_of_its_state(coefficients, share):
     assert 0.0625 < (growth(peak) - gradients) / STATE <= share
 
 
-def test_states_that_cost_less_than_corrections_are_kept():
+def test_a_device_that_tells_late(monkeypatch):
+    """As a GPU, which is not waited for while the columns run."""
+    columns = toy_columns(6, gain=0.5, dtype=torch.float32)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    step = columns_step(columns, x)
+    expected = step(couple)
+    monkeypatch.setattr(correction, "is_late", lambda device: True)
+    way = in_mode("reverse")
+    reversal = way.__self__
+    run_columns(columns, x, None, (), way)
+    last = len(columns) * LEVELS
+    dropped = last - LEVELS - UNTOLD
+    assert set(reversal._kept) == set(range(dropped, last))
+    assert list(reversal._untold) == list(range(dropped, dropped + UNTOLD))
+    untold = [reversal._corrections[number] for number in reversal._untold]
+    assert all(made._lists is None for made in untold)
+    assert_same_bits(step(in_mode("reverse")), expected)
+    coefficients = torch.tensor([0.5, 0.5])
+    step = chain_step(toy_blocks(9), torch.randn(3, 7, 8), coefficients)
+    assert_same_bits(step(in_mode("reverse")), step(couple))
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_states_that_cost_less_than_corrections_are_kept(monkeypatch, late):
+    monkeypatch.setattr(correction, "is_late", lambda device: late)
     blocks, way = toy_blocks(6), in_mode("reverse")
     loss = loss_of(run_chain(blocks, torch.randn(9, 8), torch.tensor([1.0, 0.0]), way))
     loss.backward(retain_graph=True)
