@@ -131,13 +131,17 @@ class Reversal:
         self._steps.append(step)
         self._numbers[state] = number
         self._kept[number] = Kept.of(state, f"the state after {name}")
-        if isinstance(step.old, int) and not keep and is_dense(old):
+        free = isinstance(step.old, int) and step.old not in step.reads
+        if free and not keep and is_dense(old):
             self._drop(step.old, number, update)
         return state
 
     def _place(self, tensor: Tensor, name: str) -> Place:
         number = self._numbers.get(tensor)
-        return Kept.of(tensor, name) if number is None else number
+        # What was replaced is rebuilt after whoever reads it later runs again.
+        if number is None or number in self._followers:
+            return Kept.of(tensor, name)
+        return number
 
     def _drop(self, number: int, follower: int, update: Tensor) -> None:
         """Make a correction of a state; let go of that which costs more."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from outcomes import assert_same_bits, chain_step, columns_step, loss_of
+from outcomes import assert_same_bits, chain_step, columns_step, loss_of, step_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from toys import LEVELS, toy_blocks, toy_columns
@@ -144,6 +144,16 @@ def test_losses_one_after_the_other(columns, x, memory):
     assert_same_bits(gradients(in_mode(memory)), gradients(couple))
 
 
+@each_mode
+def test_one_way_for_two_networks(columns, x, memory):
+    def gradients(way):
+        first = outputs_of(columns[:3], x, way)
+        second = outputs_of(columns[3:], first[0], way, first[:LEVELS])
+        return torch.autograd.grad(loss_of(second), [x, *trained(columns)])
+
+    assert_same_bits(gradients(in_mode(memory)), gradients(couple))
+
+
 @pytest.mark.parametrize("modes", itertools.product(MEMORY_MODES, repeat=LEVELS))
 def test_a_mode_for_each_level(columns, x, modes):
     step = columns_step(columns, x)
@@ -263,6 +273,86 @@ def test_levels_that_keep_less_themselves(columns, x, memory, call):
     for column in columns:
         column.levels = nn.ModuleList(Within(level, call) for level in column.levels)
     step = columns_step(columns, x)
+    assert_same_bits(step(in_mode(memory)), step(couple))
+
+
+class Affine(nn.Module):
+    """Saves its input as it is, for the gradient of the weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, *reads):
+        return self.linear(reads[0]).sin() + sum(reads[1:])
+
+
+def a_state_twice_replaced(way, parts, x, gain):
+    state = way(parts[0], (x,), gain, None)
+    one = way(parts[1], (x,), gain, state)
+    two = way(parts[2], (x, one), gain, state)
+    return one, way(parts[3], (x,), gain, two)
+
+
+def a_replaced_state_read(way, parts, x, gain):
+    state = way(parts[0], (x,), gain, None)
+    one = way(parts[1], (x,), gain, state)
+    two = way(parts[2], (state, x), gain, one)
+    return (way(parts[3], (state, one), gain, two),)
+
+
+def a_state_read_by_what_replaces_it(way, parts, x, gain):
+    state = way(parts[0], (x,), gain, None)
+    for part in parts[1:]:
+        state = way(part, (state, x), gain, state)
+    return (state,)
+
+
+def a_state_read_twice(way, parts, x, gain):
+    older, newer = x, way(parts[0], (x, x), gain, None)
+    for part in parts[1:]:
+        older, newer = newer, way(part, (newer, newer), gain, older)
+    return older, newer
+
+
+def states_that_are_one_tensor(way, parts, x, gain):
+    one = way(nn.Identity(), (x,), gain, None)
+    two = way(nn.Identity(), (one,), gain, None)
+    three = way(parts[0], (x, two), gain, one)
+    four = way(parts[1], (three,), gain, two)
+    return way(parts[2], (four, x), gain, three), way(parts[3], (x,), gain, four)
+
+
+def states_and_what_is_made_of_them(way, parts, x, gain):
+    older, newer = x, way(parts[0], (x,), gain, None)
+    for part in parts[1:]:
+        older, newer = newer, way(part, (newer.flip(0), 2 * newer), gain, older)
+    return older, newer.relu()
+
+
+GRAPHS = [
+    a_state_twice_replaced,
+    a_replaced_state_read,
+    a_state_read_by_what_replaces_it,
+    a_state_read_twice,
+    states_that_are_one_tensor,
+    states_and_what_is_made_of_them,
+]
+
+
+@each_mode
+@pytest.mark.parametrize("needs", [True, False])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graphs_that_are_no_columns(graph, needs, memory):
+    torch.manual_seed(0)
+    parts = nn.ModuleList(Affine() for _ in range(4))
+    gain = torch.tensor(0.5)
+    x = torch.randn(8, 8, requires_grad=needs)
+
+    def forward(way, x):
+        return graph(way, parts, x, gain)
+
+    step = step_of(forward, parts, x)
     assert_same_bits(step(in_mode(memory)), step(couple))
 
 
