@@ -126,6 +126,8 @@ class Reversal:
         dropped = Dropped("reverse", partial(self._find, number), to_the_end=True)
         with dropped.keeping():
             update, state = step.take(reads, gain, lambda _: old)
+        if not state.requires_grad:
+            return state
         step.fingerprint = fingerprint(update, state.detach())
         step.replay.forget_if_unused()
         self._steps.append(step)

@@ -23,9 +23,12 @@ def growth(peak):
     return (many - few) / (COUNTS[1] - COUNTS[0])
 
 
-def columns_peak(memory, **settings):
+def columns_peak(memory, frozen=False, **settings):
     def peak(count):
-        columns = toy_columns(count, 8, dropout=0.0, dtype=torch.float32, **settings)
+        columns = toy_columns(
+            count, 8, dropout=0.0, dtype=torch.float32, **settings
+        ).requires_grad_(not frozen)
+        columns[-1].requires_grad_()
         x = torch.randn(1, 8, SIZE, SIZE)
 
         def step():
@@ -48,6 +51,10 @@ def test_a_further_column_costs_a_share_of_its_states(gain, share):
     further = growth(columns_peak("reverse", gain=gain)) - gradients
     assert 0.0625 < further / (LEVELS * STATE) <= share
     assert growth(columns_peak("recompute", gain=gain)) > LEVELS * STATE
+
+
+def test_a_further_frozen_column_costs_nothing():
+    assert growth(columns_peak("reverse", frozen=True)) == 0
 
 
 @pytest.mark.parametrize(
