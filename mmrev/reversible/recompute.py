@@ -6,6 +6,7 @@ the random generators is kept only where random numbers were drawn.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from mmrev.reversible.replay import Replay, changed
 class Dropped:
     """What the nodes of a piece of graph would save: dropped, and found again.
 
-    Enter ``keeping()`` around the piece's forward pass.
+    Enter ``keeping(*inputs)`` around the piece's forward pass.
 
     Args:
         memory: the memory mode, for messages.
@@ -34,17 +35,18 @@ class Dropped:
         self._count = 0
         self._found: dict[int, Tensor] = {}
 
-    def keeping(self) -> saved_tensors_hooks:
-        """The context in which nothing but parameters is saved."""
-        return saved_tensors_hooks(self._pack, self._unpack)
+    def keeping(self, *inputs: Tensor) -> saved_tensors_hooks:
+        """The context in which only parameters are saved, if they are no inputs."""
+        pack = partial(self._pack, set(map(id, inputs)))
+        return saved_tensors_hooks(pack, self._unpack)
 
-    def _pack(self, tensor: Tensor) -> tuple[nn.Parameter, int] | int:
-        if isinstance(tensor, nn.Parameter):
+    def _pack(self, inputs: set[int], tensor: Tensor) -> tuple[Tensor, int] | int:
+        if isinstance(tensor, nn.Parameter) and id(tensor) not in inputs:
             return tensor, tensor._version
         self._count += 1
         return self._count - 1
 
-    def _unpack(self, packed: tuple[nn.Parameter, int] | int) -> Tensor:
+    def _unpack(self, packed: tuple[Tensor, int] | int) -> Tensor:
         if isinstance(packed, tuple):
             parameter, version = packed
             # A node that needs no other tensor runs nothing again that would notice.
@@ -124,7 +126,7 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
         with replay.again():
             module(*map(Tensor.requires_grad_, tensors, needs), **settings)
 
-    with Dropped("recompute", rerun).keeping():
+    with Dropped("recompute", rerun).keeping(*inputs):
         result = module(*inputs, **settings)
     replay.forget_if_unused()
     return result

@@ -124,7 +124,7 @@ class Reversal:
             replay=Replay("reverse", module, {"gain": gain.detach()}),
         )
         dropped = Dropped("reverse", partial(self._find, number), to_the_end=True)
-        with dropped.keeping():
+        with dropped.keeping(*tensors):
             update, state = step.take(reads, gain, lambda _: old)
         if not state.requires_grad:
             return state

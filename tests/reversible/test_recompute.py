@@ -24,6 +24,11 @@ class Counting(nn.Module):
         return result
 
 
+class Sine(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+
 @pytest.fixture
 def module():
     torch.manual_seed(0)
@@ -48,6 +53,16 @@ def test_equals_an_ordinary_call(module, needs):
         assert (actual is None) == (plain is None)
         if plain is not None:
             assert_close(actual, plain)
+
+
+def test_a_parameter_is_an_input_like_any_other():
+    square = nn.Linear(4, 4)
+    x = nn.Parameter(torch.randn(4, 4))
+    expected = torch.autograd.grad(square(x).sin().sum(), [x, *square.parameters()])
+    model = nn.Sequential(square, Sine())
+    loss = recompute(model, x).sum()
+    actual = torch.autograd.grad(loss, [x, *square.parameters()])
+    assert all(map(torch.equal, actual, expected))
 
 
 def test_stops_before_the_last_product(module):

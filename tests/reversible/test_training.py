@@ -287,6 +287,26 @@ class Affine(nn.Module):
         return self.linear(reads[0]).sin() + sum(reads[1:])
 
 
+@each_mode
+@pytest.mark.parametrize("needs", [True, False])
+def test_parameters_that_are_read(memory, needs):
+    """As an input, a state before the first one or a gain."""
+    torch.manual_seed(0)
+    modules = nn.ModuleList(Affine() for _ in range(4))
+    x, old = (nn.Parameter(torch.randn(8, 8), needs) for _ in range(2))
+    gain = nn.Parameter(torch.tensor(0.5), needs)
+    module = nn.ModuleList([modules, nn.ParameterList([x, old, gain])])
+
+    def forward(way, _):
+        states = [old, old]
+        for part in modules:
+            states.append(way(part, (x, states[-1]), gain, states[-2], gain - 1))
+        return states[-2:]
+
+    step = step_of(forward, module, torch.zeros(1))
+    assert_same_bits(step(in_mode(memory)), step(couple))
+
+
 def a_state_twice_replaced(way, parts, x, gain):
     state = way(parts[0], (x,), gain, None)
     one = way(parts[1], (x,), gain, state)
