@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mmrev.reversible import coupling
@@ -174,8 +175,9 @@ class Reversal:
         if isinstance(place, Kept):
             return place.get()
         if place not in self._rebuilt:
-            # The loss does not reach what followed, as when only a tap is used.
-            with torch.no_grad():
+            # The loss does not reach what followed, as when only a tap is used. The
+            # module may compute otherwise without gradients.
+            with saved_tensors_hooks(lambda _: None, lambda _: None):
                 self._rerun(self._followers[place])
         return self._rebuilt[place]
 

@@ -376,6 +376,29 @@ def test_graphs_that_are_no_columns(graph, needs, memory):
     assert_same_bits(step(in_mode(memory)), step(couple))
 
 
+@each_mode
+def test_modules_that_look_whether_gradients_are_wanted(columns, x, memory):
+    """Such as attention, which has other kernels without."""
+
+    class Looking(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *x):
+            wanted = torch.is_grad_enabled() and x[0].requires_grad
+            return self.module(*x) * (1.0 if wanted else 1.25)
+
+    for column in columns:
+        column.levels = nn.ModuleList(map(Looking, column.levels))
+
+    def gradients(way):
+        tap = outputs_of(columns, x, way)[LEVELS]
+        return torch.autograd.grad(tap.sum(), [x, *trained(columns)], allow_unused=True)
+
+    assert_same_bits(gradients(in_mode(memory)), gradients(couple))
+
+
 def in_a_thread(function):
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
