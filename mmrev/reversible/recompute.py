@@ -23,15 +23,21 @@ class Dropped:
 
     Args:
         memory: the memory mode, for messages.
+        name: of the module that runs in it, for messages.
         rerun: runs the piece again, on detached inputs, in the state of the first run.
         to_the_end: whether the rerun has to finish; otherwise it stops at the last
             tensor that is needed.
     """
 
     def __init__(
-        self, memory: str, rerun: Callable[[], None], to_the_end: bool = False
+        self,
+        memory: str,
+        name: str,
+        rerun: Callable[[], None],
+        to_the_end: bool = False,
     ):
-        self.memory, self.rerun, self.to_the_end = memory, rerun, to_the_end
+        self.memory, self.name = memory, name
+        self.rerun, self.to_the_end = rerun, to_the_end
         self._count = 0
         self._found: dict[int, Tensor] = {}
 
@@ -68,15 +74,15 @@ class Dropped:
                 raise _NothingMoreNeeded
 
         try:
-            with torch.enable_grad(), saved_tensors_hooks(collect, _refuse):
+            with torch.enable_grad(), saved_tensors_hooks(collect, refuse):
                 self.rerun()
         except _NothingMoreNeeded:
             pass
         if len(tensors) != self._count:
             raise RuntimeError(
-                f"A module saved {self._count} tensors in the forward pass and "
-                f"{len(tensors)} when it ran again for the backward pass; it must do "
-                "the same each time. Use memory='store'."
+                f"memory={self.memory!r}: {self.name} saved {self._count} tensors in "
+                f"the forward pass and {len(tensors)} when it ran again for the "
+                "backward pass; it must do the same each time. Use memory='store'."
             )
         self._found = dict(enumerate(tensors))
 
@@ -85,7 +91,8 @@ class _NothingMoreNeeded(Exception):  # noqa: N818  a signal, no error
     pass
 
 
-def _refuse(_: None) -> Tensor:
+def refuse(_: None = None) -> Tensor:
+    """Say that nothing is found again during the forward pass."""
     raise RuntimeError(
         "A gradient was taken inside a module that runs again for the backward pass. "
         "Use memory='store'."
@@ -126,7 +133,7 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
         with replay.again():
             module(*map(Tensor.requires_grad_, tensors, needs), **settings)
 
-    with Dropped("recompute", rerun).keeping(*inputs):
+    with Dropped("recompute", type(module).__name__, rerun).keeping(*inputs):
         result = module(*inputs, **settings)
     replay.forget_if_unused()
     return result

@@ -22,7 +22,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from mmrev.reversible import coupling
 from mmrev.reversible.correction import Correction, fingerprint, is_dense
-from mmrev.reversible.recompute import Dropped
+from mmrev.reversible.recompute import Dropped, refuse
 from mmrev.reversible.replay import Replay, changed
 
 # States of which a GPU may not yet have told how long their corrections are; of RevCol
@@ -124,7 +124,8 @@ class Reversal:
             needs=[tensor.requires_grad for tensor in tensors],
             replay=Replay("reverse", module, {"gain": gain.detach()}),
         )
-        dropped = Dropped("reverse", partial(self._find, number), to_the_end=True)
+        find = partial(self._find, number)
+        dropped = Dropped("reverse", name, find, to_the_end=True)
         with dropped.keeping(*tensors):
             update, state = step.take(reads, gain, lambda _: old)
         if not state.requires_grad:
@@ -164,6 +165,8 @@ class Reversal:
                 del self._corrections[number]
 
     def _find(self, number: int) -> None:
+        if number == len(self._steps):  # its forward pass is not over
+            refuse()
         self._settle()
         self._rerun(number)
         # Nothing further back reads the state that left this coupling.

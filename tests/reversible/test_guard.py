@@ -147,6 +147,35 @@ def test_updates_too_small_to_change_a_state():
         loss_of([older, newer]).backward()
 
 
+@each_memory
+def test_modules_that_do_less_the_second_time(x, memory):
+    class Skipping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.passes = iter([True, False])
+
+        def forward(self, *x):
+            return x[0].sin().cos() if next(self.passes) else x[0].sin()
+
+    columns = toy_columns(3)
+    columns[1].levels[1] = Skipping()
+    states, _ = run_columns(columns, x, None, (), in_mode(memory))
+    with pytest.raises(RuntimeError, match=f"{memory}': Skipping saved . tensors in"):
+        loss_of(states).backward()
+
+
+@each_memory
+def test_modules_that_take_a_gradient(x, memory):
+    class Sloped(nn.Module):
+        def forward(self, *x):
+            return torch.autograd.grad(x[0].pow(3).sum(), x[0], create_graph=True)[0]
+
+    columns = toy_columns(3)
+    columns[1].levels[1] = Sloped()
+    with pytest.raises(RuntimeError, match="gradient was taken inside a module"):
+        loss_of(run_columns(columns, x, None, (), in_mode(memory))[0]).backward()
+
+
 def test_repeatable_again_after_an_error(x):
     columns = toy_columns(3)
     draw = iter([1.0, 2.0, 1.0, 1.0]).__next__
