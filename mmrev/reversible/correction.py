@@ -19,6 +19,8 @@ from mmrev.reversible import coupling
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Of the 2 bits, of which 0, 1, 2 stand for -1, 0, 1; of the byte, else -127 to 127.
 ESCAPE, FAR, NEAR = 3, -128, 127
+# Bytes, of new memory on a CPU; on a GPU it is more.
+ALIGNMENT = 64
 
 
 class Correction:
@@ -106,9 +108,13 @@ def is_late(device: torch.device) -> bool:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether a tensor is contiguous, in the one or the other order."""
-    return tensor.is_contiguous() or (
-        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    """Whether a tensor is contiguous, in the one or the other order, and aligned.
+
+    Kernels round otherwise where a tensor does not begin as new memory does.
+    """
+    orders = torch.contiguous_format, torch.channels_last
+    return tensor.data_ptr() % ALIGNMENT == 0 and any(
+        tensor.is_contiguous(memory_format=order) for order in orders
     )
 
 

@@ -122,6 +122,7 @@ def test_keeps_the_layout(lay, other):
         torch.randn(4, 8).t(),
         torch.randn(2, 4, 6, 5)[:, :, ::2],
         torch.randn(2, 4, 6, 5).transpose(2, 3),
+        torch.randn(4, 8)[1:],  # not aligned
     ],
 )
 def test_knows_what_is_not_dense(tensor):

@@ -157,6 +157,19 @@ def test_states_of_any_layout(lay, other):
     assert_modes_agree(two_streams_step(modules, tokens()))
 
 
+@pytest.mark.parametrize("width", [5, 9])
+def test_states_that_begin_where_no_new_tensor_does(width):
+    """Matrix products may round otherwise there."""
+
+    def lay(y):
+        return torch.cat([y, y])[len(y) :]
+
+    torch.manual_seed(0)
+    modules = nn.ModuleList(nn.Linear(width, width) for _ in range(6))
+    modules[0] = nn.Sequential(modules[0], Laid(lay, nn.Tanh()))
+    assert_modes_agree(two_streams_step(modules, torch.randn(5, width)))
+
+
 def test_tensors_that_threads_share():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
