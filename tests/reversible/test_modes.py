@@ -138,7 +138,7 @@ class Laid(nn.Module):
 
 
 LAYOUTS = [
-    lambda y: y[:1, :1].expand(y.shape),
+    lambda y: y[:1, :1].clone().expand(y.shape),
     lambda y: y.transpose(1, 2).contiguous().transpose(1, 2),
     lambda y: torch.stack([y, y], -1)[..., 1],
     lambda y: torch.cat([y, y])[len(y) :],
