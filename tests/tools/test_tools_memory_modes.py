@@ -41,7 +41,7 @@ def test_growth_is_drawn(run, tmp_path):
     argv = ("--size", 64, 96, "--depth", 3, 2, 3, "--repeats", 1, "--plot", page)
     result = run(TOOL, "growth", "--family", "revcol", *argv)
     assert result.status == 0, result.err
-    assert "MiB a column" in result.out
+    assert "MiB each" in result.out
     text = page.read_text()
     for size in (64, 96):
         assert f"RevCol tiny; {size} px, fp32, cpu" in result.out

@@ -180,9 +180,9 @@ def _growth_table(growth: figures.Growth) -> Table:
         f"{unit}s",
         "peak MiB",
         "step s",
-        f"MiB a {unit}",
-        "of store's",
-        "of its states",
+        "MiB each",
+        "of store",
+        "of states",
     )
     for mode, costs in growth.costs.items():
         for depth, cost in costs.items():
@@ -197,7 +197,7 @@ def _growth_table(growth: figures.Growth) -> Table:
             table.add_row(*row)
         table.add_section()
     table.caption = (
-        f"one more {unit} than in the line above; its states take "
+        f"each {unit} more than in the line above; its states take "
         f"{growth.states / MEBIBYTE:.3f} MiB"
     )
     return table
