@@ -22,7 +22,8 @@ class CouplingHook(ScheduledHook):
     At (1, 0) a network is the ordinary one, whose weights follow while a falls and b
     grows; with a + b = 1 the states keep their scale. The larger b is, the less an
     inversion keeps, and the peak of a run is that of its first steps: of the states'
-    bytes all at b = 0, 31 % at 1/64, 14 % at 1/4, 8 % at 1/2 (trained Swin-V2, fp32).
+    bytes all at b = 0, 31 % at .02, 17 % at .2, 9 % at .5 (Swin-V2-T, fp32, measured
+    by ``tools/analysis/memory_modes.py bits``).
 
     Both are logged, as ``coupling/a`` and ``coupling/b``.
 
