@@ -12,6 +12,16 @@ def paired_times(
     repeats: int = 7,
     device: str | torch.device = "cpu",
 ) -> dict[Hashable, float]:
+    """Median seconds of calls; arguments as of `paired_rounds`."""
+    rounds = paired_rounds(steps, repeats, device)
+    return {name: statistics.median(times) for name, times in rounds.items()}
+
+
+def paired_rounds(
+    steps: Mapping[Hashable, Callable[[], object]],
+    repeats: int = 7,
+    device: str | torch.device = "cpu",
+) -> dict[Hashable, list[float]]:
     """Time calls in turn, so that what disturbs the machine disturbs all alike.
 
     Args:
@@ -20,7 +30,7 @@ def paired_times(
         device: where they run.
 
     Returns:
-        Median seconds of a call, by name.
+        Seconds of a call in each round, by name.
     """
     times = {name: [] for name in steps}
     for step in steps.values():
@@ -32,7 +42,7 @@ def paired_times(
             step()
             _wait(device)
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def _wait(device: str | torch.device) -> None:

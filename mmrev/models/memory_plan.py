@@ -106,6 +106,7 @@ def _predicted(backbone: nn.Module, trial: "_Trial") -> Iterator[MemoryPlan]:
         for stage, modes in enumerate(choices)
         for mode in modes
     }
+    trial.step(base)()  # what has no room for the least says so itself
     needed = {base, *changes.values()}
     kept = {modes: trial.kept(modes) for modes in needed}
     flops = {modes: trial.flops(modes) for modes in needed}

@@ -34,6 +34,7 @@ class Correction:
     """
 
     def __init__(self, old: Tensor, state: Tensor, update: Tensor, gain: Tensor):
+        self._nbytes = old.nbytes
         self._layout = dict(size=old.size(), stride=old.stride(), dtype=old.dtype)
         distance = _bits(self._estimate(state, update, gain))
         torch.sub(_bits(old), distance, out=distance)
@@ -67,6 +68,10 @@ class Correction:
             far = escapes[_where(is_far, self._lengths[1])]
             self._lists, self._distance = (near, far), None
         return sum(part.nbytes for part in (self._packed, *self._lists))
+
+    def pays(self) -> bool:
+        """Whether to keep this and not the state: to undo it takes room for a while."""
+        return 4 * self.finish() < 3 * self._nbytes
 
     def old(self, state: Tensor, update: Tensor, gain: Tensor) -> Tensor:
         """The state that is not kept; the arguments must be what they were."""

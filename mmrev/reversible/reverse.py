@@ -159,12 +159,8 @@ class Reversal:
     def _settle(self, but: int = 0) -> None:
         while len(self._untold) > but:
             number = self._untold.popleft()
-            size, state = self._corrections[number].finish(), self._kept[number].tensor
-            # To undo one takes about a state for a while.
-            if 4 * size < 3 * state.nbytes:
-                del self._kept[number]
-            else:
-                del self._corrections[number]
+            pays = self._corrections[number].pays()
+            del (self._kept if pays else self._corrections)[number]
 
     def _find(self, number: int) -> None:
         if number == len(self._steps):  # its forward pass is not over

@@ -283,8 +283,8 @@ class StagedBackbone(Coupled, Backbone):
         self._freeze()
         short = [
             str(stage + 1)
-            for stage, mode in enumerate(self._memory)
-            if mode == "reverse" and len(self._chain(self.stages[stage])) < SHORTEST
+            for stage, choices in enumerate(self.memory_choices())
+            if self._memory[stage] not in choices
         ]
         if short:
             print_log(
@@ -294,15 +294,18 @@ class StagedBackbone(Coupled, Backbone):
                 logger="current",
             )
 
-    def _chain(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
+    def chain(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
+        """The links of members of a stage."""
         return [link for module in modules for link in self.links(module)]
 
     def memory_choices(self) -> list[list[str]]:
         """The modes that each stage can have, the one that keeps least last."""
-        lengths = [len(self._chain(stage)) for stage in self.stages]
+        modes = list(MEMORY_MODES)
         return [
-            [m for m in MEMORY_MODES if m != "reverse" or length >= SHORTEST]
-            for length in (lengths if self.coupling else [0] * len(lengths))
+            modes
+            if self.coupling and len(self.chain(stage)) >= SHORTEST
+            else [mode for mode in modes if mode != "reverse"]
+            for stage in self.stages
         ]
 
     def links(self, module: nn.Module) -> Sequence[nn.Module]:
@@ -344,7 +347,7 @@ class StagedBackbone(Coupled, Backbone):
             return x
         while modules and not self.links(modules[0]):
             x = self.run(modules.pop(0), x, stage=stage)
-        x, other = self.run_links(self._chain(modules), x, self._memory[stage])
+        x, other = self.run_links(self.chain(modules), x, self._memory[stage])
         return torch.lerp(x, other, 0.5) if self.coupling == "two-stream" else x
 
     def level(self, x: Tensor) -> Tensor:

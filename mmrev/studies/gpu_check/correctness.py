@@ -30,7 +30,7 @@ from mmrev.studies.gpu_check.models import (
 from mmrev.studies.gpu_check.place import Place
 from mmrev.studies.gpu_check.report import NEEDS_GPU
 from mmrev.studies.gpu_check.worker import Row, compared
-from mmrev.studies.memory_modes.networks import chains, use_memory
+from mmrev.studies.memory_modes.networks import use_memory
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SCALER_START, MOST_SHRUNK = 128.0, 16.0
@@ -187,7 +187,7 @@ def _in_the_middle(model: nn.Module) -> nn.Module:
     """A module that 'reverse' runs again, and finds a state by."""
     if hasattr(model, "columns"):
         return model.columns[2].levels[1]
-    chain = max(chains(model), key=len)
+    chain = max(map(model.chain, model.stages), key=len)
     return chain[-2]
 
 

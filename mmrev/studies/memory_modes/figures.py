@@ -1,20 +1,22 @@
 """Bytes, seconds, gradients and bits of the memory modes."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import truediv
 
 import torch
 from torch import Tensor, nn
 
 from mmrev.measure.memory import peak_memory
-from mmrev.measure.speed import paired_times
+from mmrev.measure.speed import paired_rounds
 from mmrev.measure.training_step import training_step
 from mmrev.models.backbones.base import Backbone
 from mmrev.reversible import coupling, run_chain, run_columns
 from mmrev.reversible.correction import Correction
-from mmrev.studies.memory_modes.networks import DTYPES, Case, chains, use_memory
+from mmrev.studies.memory_modes.networks import DTYPES, Case, use_memory
 
 MEBIBYTE = 2**20
 AGAIN = "store, again"
@@ -29,10 +31,12 @@ class Cost:
         peak: bytes above the start of the step; parameters and their gradients are
             there before.
         seconds: the median.
+        ratio: to the step of 'recompute' in the same round, the median.
     """
 
     peak: int
     seconds: float
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Bits:
     Attributes:
         correction: bits an element that corrections take, on average.
         most: of the state whose correction takes most.
-        taken: bytes of all, over those of the states; where a correction takes more
-            than its state, that is kept instead.
+        taken: bytes of all, over those of the states; where a correction does not
+            pay, its state is kept instead.
         kept: share of such states.
     """
 
@@ -113,8 +117,15 @@ def costs(case: Case, model: Backbone, repeats: int) -> dict[str, Cost]:
     for mode, one in steps.items():
         one()
         peaks[mode] = peak_memory(one, case.device)
-    times = paired_times(steps, repeats, case.device)
-    return {mode: Cost(peaks[mode], times[mode]) for mode in steps}
+    rounds = paired_rounds(steps, repeats, case.device)
+    return {
+        mode: Cost(
+            peaks[mode],
+            statistics.median(times),
+            statistics.median(map(truediv, times, rounds["recompute"])),
+        )
+        for mode, times in rounds.items()
+    }
 
 
 def state_bytes(case: Case, model: Backbone) -> int:
@@ -167,12 +178,12 @@ class Meter:
     """In the place of `mmrev.reversible.couple`: what corrections would take.
 
     Attributes:
-        sizes: of each state that could be rebuilt, its elements, its bytes and those
-            of its correction.
+        sizes: of each state that could be rebuilt, its elements, its bytes, those of
+            its correction, and what is kept of the two.
     """
 
     def __init__(self):
-        self.sizes: list[tuple[int, int, int]] = []
+        self.sizes: list[tuple[int, int, int, int]] = []
         self._states: list[Tensor] = []
 
     def __call__(
@@ -189,7 +200,9 @@ class Meter:
         # What a run begins with is kept anyway.
         if any(old is one for one in self._states):
             correction = Correction(old, state, update, gain)
-            self.sizes.append((old.numel(), old.nbytes, correction.finish()))
+            size = correction.finish()
+            kept = size if correction.pays() else old.nbytes
+            self.sizes.append((old.numel(), old.nbytes, size, kept))
         self._states.append(state)
         return state
 
@@ -209,13 +222,12 @@ def bits(case: Case, model: Backbone, gain: float) -> Bits | None:
     last_level(case, model, meter)
     if not meter.sizes:
         return None
-    elements, states, corrections = map(sum, zip(*meter.sizes, strict=True))
-    taken = sum(min(state, correction) for _, state, correction in meter.sizes)
+    elements, states, corrections, taken = map(sum, zip(*meter.sizes, strict=True))
     return Bits(
         correction=8 * corrections / elements,
-        most=max(8 * own / count for count, _, own in meter.sizes),
+        most=max(8 * own / count for count, _, own, _ in meter.sizes),
         taken=taken / states,
-        kept=sum(own >= state for _, state, own in meter.sizes) / len(meter.sizes),
+        kept=sum(one == state for _, state, _, one in meter.sizes) / len(meter.sizes),
     )
 
 
@@ -226,11 +238,11 @@ def last_level(case: Case, model: Backbone, couple: coupling.Couple) -> Tensor:
             x = model.embed(case.image())
             return run_columns(model.columns, x, couples=couple)[0][-1]
         x = model.stem(case.image())
-        for stage, links in zip(model.stages, chains(model), strict=True):
+        for stage in model.stages:
             for module in stage:
                 if not model.links(module):
                     x = module(x)
-            x, other = run_chain(links, x, model.coefficients, couple)
+            x, other = run_chain(model.chain(stage), x, model.coefficients, couple)
             if model.coupling == "two-stream":
                 x = torch.lerp(x, other, 0.5)
         return model.level(x)

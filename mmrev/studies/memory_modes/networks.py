@@ -195,11 +195,6 @@ def awake(model: nn.Module) -> None:
             nn.init.normal_(module.running_mean, std=0.3)
 
 
-def chains(model: Backbone) -> list[list[nn.Module]]:
-    """The links of each stage."""
-    return [[link for m in stage for link in model.links(m)] for stage in model.stages]
-
-
 def use_memory(model: Backbone, mode: str) -> None:
     """Train in a memory mode from now on, or with `STOCK`."""
     links = _links(model)
@@ -226,7 +221,7 @@ def _links(model: Backbone) -> list[nn.Module]:
     """Levels of columns, or what chains consist of where blocks are coupled."""
     if isinstance(model, revcol.RevCol):
         return [level for column in model.columns for level in column.levels]
-    links = [link for chain in chains(model) for link in chain]
+    links = [link for stage in model.stages for link in model.chain(stage)]
     # A sequence may be made anew whenever it is asked for.
     sequences = [link if type(link) is nn.Sequential else [link] for link in links]
     return [module for sequence in sequences for module in sequence]

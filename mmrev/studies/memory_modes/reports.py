@@ -132,7 +132,7 @@ def report_costs(cases: Sequence[Case], args: Namespace) -> None:
     """Peak memory and time of a training step in every mode, and its gradients."""
     for case in cases:
         table = _table(
-            case, "mode", "peak MiB", "of store", "step s", "of store", "unequal"
+            case, "mode", "peak MiB", "of store", "step s", "of recompute", "unequal"
         )
         model = case.build()
         unlike = figures.differences(case, model)
@@ -144,7 +144,7 @@ def report_costs(cases: Sequence[Case], args: Namespace) -> None:
                 f"{cost.peak / MEBIBYTE:.1f}",
                 f"{cost.peak / costs['store'].peak:.3f}",
                 f"{cost.seconds:.3f}",
-                f"{cost.seconds / costs['store'].seconds:.2f}",
+                f"{cost.ratio:.2f}",
                 f"{other.unequal} of {other.tensors}" if other else "",
             )
         table.caption = case.remark(model)
