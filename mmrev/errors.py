@@ -24,6 +24,8 @@ __all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
 _TORCHVISION = re.compile(
     r"torchvision::\w|(module|named) '?torchvision\b|torchvision/\S+\.so"
 )
+# Modules whose ValueErrors are of files, predictions and budgets, not of calls.
+_CHECKING = ("mmrev.checkpoints.", "mmrev.evaluation.", "mmrev.models.memory_plan")
 
 
 class UserError(Exception):
@@ -130,9 +132,7 @@ def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
         return None
     module = frames[-1].f_globals.get("__name__", "")
     built = any(frame.f_code is build_from_cfg.__code__ for frame in frames)
-    ours = module.startswith(("mmrev.checkpoints.", "mmrev.evaluation.")) or (
-        built and module.startswith("mmrev.")
-    )
+    ours = module.startswith(_CHECKING) or (built and module.startswith("mmrev."))
     return str(error) if ours else None
 
 

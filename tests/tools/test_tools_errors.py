@@ -320,6 +320,12 @@ def test_what_an_option_needs(refused, variant):
     assert "--amp: expected" in refused("train", config, "--amp")
 
 
+def test_a_budget_that_nothing_fits(refused):
+    memory = ("model.backbone.memory=auto", "model.backbone.memory_budget_mb=0.01")
+    line = refused("train", "det.py", "--cfg-options", *memory)
+    assert "takes at least" in line and "memory_budget_mb=0.01" in line
+
+
 def test_torchvision_of_another_torch(refused, monkeypatch):
     def broken(*_):
         raise RuntimeError("operator torchvision::nms does not exist")
