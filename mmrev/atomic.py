@@ -3,8 +3,7 @@
 mmengine writes a checkpoint with ``open(path, "wb")``: a full disk or a killed run
 leaves half a file under the final name. Here what is written goes beside the target,
 to the disk, and is renamed, so that a reader only ever sees the old file or the whole
-new one. `AtomicBackend` is an mmengine storage backend called ``atomic``, through which
-``mmrev.AtomicCheckpointHook`` stores checkpoints.
+new one. `AtomicBackend` is an mmengine storage backend that does so.
 """
 
 import contextlib
@@ -16,7 +15,13 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-__all__ = ["AtomicBackend", "replacing", "use_atomic_files", "write_bytes"]
+__all__ = [
+    "AtomicBackend",
+    "remove_unfinished",
+    "replacing",
+    "use_atomic_files",
+    "write_bytes",
+]
 
 
 @contextmanager
@@ -64,7 +69,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         file.write_bytes(content)
 
 
-@register_backend("atomic", force=True)
+def remove_unfinished(folder: str | Path, name: str) -> None:
+    """Remove what killed processes have left of files that they were writing.
+
+    Args:
+        folder: of the files.
+        name: theirs, or a glob.
+    """
+    for path in Path(folder).glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 class AtomicBackend(LocalBackend):
     """Local files, written atomically; reads are those of mmengine."""
 
@@ -78,7 +93,7 @@ class AtomicBackend(LocalBackend):
 
 
 def use_atomic_files() -> None:
-    """Make ``atomic`` the backend of every local path that names no other.
+    """Make `AtomicBackend` that of every local path that names no other.
 
     Reaches what takes no ``backend_args``: dumped predictions, published models.
     """

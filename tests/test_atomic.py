@@ -56,6 +56,19 @@ def test_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic.os, "fsync", lambda _: os._exit(9))
+    if (child := os.fork()) == 0:
+        atomic.write_bytes(tmp_path / "epoch_3.pth", b"new")
+    os.waitpid(child, 0)
+    (tmp_path / ".other.tmp").touch()
+    (left,) = tmp_path.glob(".epoch_3.pth.*.tmp")
+    atomic.remove_unfinished(tmp_path, "iter_*.pth")
+    assert left.is_file()
+    atomic.remove_unfinished(tmp_path, "epoch_*.pth")
+    assert os.listdir(tmp_path) == [".other.tmp"]
+
+
 @pytest.fixture
 def restored():
     """mmengine's own backend before and after: a tool's test may have come first."""
@@ -64,9 +77,8 @@ def restored():
     register_backend("local", LocalBackend, force=True, prefixes="")
 
 
-def test_backend_is_chosen_by_name(tmp_path):
-    backend = get_file_backend(backend_args={"backend": "atomic"})
-    assert isinstance(backend, AtomicBackend)
+def test_backend(tmp_path):
+    backend = AtomicBackend()
     backend.put(b"bytes", str(tmp_path / "a"))
     backend.put_text("text", str(tmp_path / "b"))
     assert backend.get(str(tmp_path / "a")) == b"bytes"

@@ -10,6 +10,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmrev.checkpoints.checksums import checksum_file, verify_checksum
 from mmrev.checkpoints.convert import TRAINING_ONLY
 from mmrev.checkpoints.files import load_checkpoint_file
 from mmrev.errors import UserError
@@ -30,10 +31,11 @@ def read_checkpoint(path: str | Path) -> dict:
         path: A file or an http(s) URL.
 
     Raises:
-        UserError: There is no such file, it cannot be downloaded, or it is no
-            checkpoint.
+        UserError: There is no such file, it cannot be downloaded, it is no checkpoint,
+            or not the one that its checksum was taken of.
     """
     try:
+        verify_checksum(path)
         checkpoint = load_checkpoint_file(path)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
@@ -71,9 +73,9 @@ def read_resumable(path: str | Path) -> dict:
         UserError: It cannot be read, is damaged, or holds weights only.
     """
     checkpoint = read_checkpoint(path)
-    # The checksums of the archive find what torch loads without complaint: a file of
-    # full length whose content never reached the disk.
-    if zipfile.is_zipfile(path):
+    # Without a checksum beside it, those of the archive find what torch loads without
+    # complaint: a file of full length whose content never reached the disk.
+    if not checksum_file(path).is_file() and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise UserError(f"Checkpoint {path} is damaged; take another one.")

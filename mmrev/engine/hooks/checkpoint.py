@@ -1,5 +1,6 @@
 """Hooks around the checkpoints of a run: written whole, compared strictly."""
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmrev.atomic import write_bytes
+from mmrev.atomic import remove_unfinished, write_bytes
+from mmrev.checkpoints.checksums import verify_checksum
 from mmrev.checkpoints.runs import load_strictly
 from mmrev.errors import UserError
 from mmrev.registry import HOOKS
@@ -29,20 +31,36 @@ class AtomicCheckpointHook(CheckpointHook):
     """mmengine's hook with whole files, and never fewer than it should keep.
 
     Takes its arguments. Unlike it, the checkpoint and ``last_checkpoint`` go through
-    :mod:`mmrev.atomic`, and with ``max_keep_ckpts`` the oldest checkpoint goes
-    only after the newest is safe: mmengine deletes first, so that a run killed while
-    saving can be left with none. A checkpoint in the middle of an accumulated batch
-    keeps the gradients so far, which mmengine loses; of several processes, their mean.
+    :mod:`mmrev.atomic`, each checkpoint with its checksum. mmengine deletes what is
+    outdated first, so that a run killed while saving, or a full disk, can leave it with
+    none; here the oldest checkpoint of ``max_keep_ckpts``, and the best one of before,
+    go only after the newest was read back as it was written. A checkpoint in the middle
+    of an accumulated batch keeps the gradients so far, which mmengine loses; of several
+    processes, their mean.
+
+    A run that has to end between two checkpoints leaves ``interrupted.pth``, which goes
+    when the next one is safe.
     """
 
+    interrupted = "interrupted.pth"
+
     def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
-        backend_args = backend_args or {"backend": "atomic"}
+        backend_args = backend_args or {"backend": "checksummed"}
         super().__init__(*args, backend_args=backend_args, **kwargs)
         self._gradients: dict[str, Tensor] = {}
+        self._place: dict[str, int] = {}
+        self._validated = False
 
     def before_train(self, runner: Runner) -> None:
-        """Go on with the gradients of a resumed run."""
+        """Go on with the gradients of a resumed run, and without half files of it."""
         super().before_train(runner)
+        if self.max_keep_ckpts > 0:
+            # mmengine's drops the oldest by itself.
+            self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
+        if is_main_process():
+            for name in (self.filename_tmpl.format("*"), "best_*", self.interrupted):
+                remove_unfinished(self.out_dir, name)
+            remove_unfinished(runner.work_dir, "last_checkpoint")
         for name, parameter in unwrapped(runner.model).named_parameters():
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter)
@@ -54,26 +72,90 @@ class AtomicCheckpointHook(CheckpointHook):
             self._gradients = checkpoint.get("gradients", {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the gradients, where there are any."""
+        """Add the gradients, if there are any, and whether its validation is over."""
         if self._gradients:
             checkpoint["gradients"] = self._gradients
+        if self._validated:
+            checkpoint["meta"]["validated"] = True
+
+    def save_interrupted(self, runner: Runner, epoch: int, iteration: int) -> str:
+        """Save a run that has to end, unless it was saved at this place.
+
+        Args:
+            runner: Of this process; all processes of a run call this.
+            epoch: Epochs that are over.
+            iteration: Iterations that are.
+
+        Returns:
+            The file to resume from.
+        """
+        place = {"epoch": epoch, "iter": iteration}
+        if not self.save_optimizer or self._place != place:
+            self._save(runner, self.interrupted, place, save_optimizer=True)
+        return self.last_ckpt
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        outdated = []
+        kept = []
         if self.max_keep_ckpts > 0:
             kept = [*(i for i in self.keep_ckpt_ids if i != step), step]
-            outdated = kept[: -self.max_keep_ckpts]
-            self.keep_ckpt_ids.clear()
-            self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
+            # With those that are outdated: killed before they are removed, the run
+            # removes them when it is resumed.
+            runner.message_hub.update_info("keep_ckpt_ids", kept)
+        name = self.filename_tmpl.format(step)
+        self._save(runner, name, meta, self.save_optimizer)
+        names = [self.interrupted]
+        names += map(self.filename_tmpl.format, kept[: -self.max_keep_ckpts])
+        paths = [self.file_backend.join_path(self.out_dir, name) for name in names]
+        if self._remove(runner, paths, [self.last_ckpt]) and kept:
+            self.keep_ckpt_ids = deque(kept[-self.max_keep_ckpts :])
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        # mmengine's method removes the best one so far, saves the new one, and then the
+        # last one again, which knows of it.
+        outdated: list[str] = []
+        self.file_backend.remove = outdated.append
+        self._validated = True
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self._validated = False
+            del self.file_backend.remove
+        if outdated:
+            info = runner.message_hub.runtime_info
+            best = [path for key, path in info.items() if key.startswith("best_ckpt")]
+            self._remove(runner, outdated, best)
+
+    def _remove(self, runner: Runner, paths: list[str], newer: list[str]) -> bool:
+        """Remove outdated checkpoints, if those that take their place are whole.
+
+        Returns:
+            Whether they are gone, or none of this process's business.
+        """
+        paths = {path for path in paths if self.file_backend.isfile(path)} - {*newer}
+        if not is_main_process() or not paths:
+            return True
+        try:
+            for path in newer:
+                verify_checksum(path)
+        except ValueError as error:
+            names = ", ".join(sorted(Path(path).name for path in paths))
+            runner.logger.warning(f"{error} So {names} stays.")
+            return False
+        for path in paths:
+            self.file_backend.remove(path)
+        return True
+
+    def _save(
+        self, runner: Runner, name: str, meta: dict, save_optimizer: bool
+    ) -> None:
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
         self._gradients = accumulated(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
-            save_optimizer=self.save_optimizer,
+            save_optimizer=save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=self.by_epoch,
@@ -81,15 +163,10 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._gradients = {}
-        if not is_main_process():
-            return
-        write_bytes(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
-        for old in outdated:
-            path = self.file_backend.join_path(
-                self.out_dir, self.filename_tmpl.format(old)
-            )
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
+        self._place = {key: meta[key] for key in ("epoch", "iter")}
+        if is_main_process():
+            last = self.last_ckpt.encode()
+            write_bytes(Path(runner.work_dir, "last_checkpoint"), last)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

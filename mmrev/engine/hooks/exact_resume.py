@@ -24,9 +24,10 @@ class ExactResumeHook(Hook):
     the images (augmentation, drop path, denoising queries). With this hook a run
     continues with the batch that comes next, whatever sampler and loop, and loads none
     of those before; a checkpoint made after an epoch's last iteration and before its
-    end continues with that end. Each batch is loaded with numbers of its own, by seed,
-    rank and iteration, in this process or in however many workers, and so is each
-    training step computed.
+    end continues with that end, and one made before a validation with that validation
+    (mmengine leaves it out, and a best score with it). Each batch is loaded with
+    numbers of its own, by seed, rank and iteration, in this process or in however many
+    workers, and so is each training step computed.
 
     What transforms remember from image to image (``CachedMosaic``) starts empty.
     """
@@ -47,13 +48,21 @@ class ExactResumeHook(Hook):
         loop, loader = runner.train_loop, runner.train_dataloader
         self._endless = isinstance(loop, IterBasedTrainLoop)
         self._epoch, self._epoch_start = runner.epoch, runner.iter
+        done = self._done_in_epoch(runner) if not self._endless else 0
         if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
             if runner.iter:
                 runner.logger.warning(
                     "The training data have no batches of indices to skip: the "
                     "resumed run starts with their beginning."
                 )
-            return
+        else:
+            self._place_batches(runner, done)
+        if not done and self._validation_is_due(runner):
+            runner.val_loop.run()
+
+    def _place_batches(self, runner: Runner, done: int) -> None:
+        """Let loading start after the iterations, of the epoch `done`, so far."""
+        loop, loader = runner.train_loop, runner.train_dataloader
         batches = Batches(
             loader.batch_sampler,
             lambda: runner.iter,
@@ -66,7 +75,6 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator.skip_iter = batches.skip
             return
         batches.begin_passes(runner.epoch)
-        done = self._done_in_epoch(runner)
         batches.skip(done)
         self._epoch_start -= done
         if done and isinstance(loop, EpochBasedTrainLoop):
@@ -97,6 +105,23 @@ class ExactResumeHook(Hook):
         inside = meta["epoch"] == self._epoch
         done = meta["iter"] - self._epoch_start if inside else 0
         meta["batches_done"] = [done, len(runner.train_dataloader)]
+
+    def _validation_is_due(self, runner: Runner) -> bool:
+        """Whether the checkpoint was made before a validation, which chooses the best.
+
+        By the rule of mmengine's loops.
+        """
+        loop = runner.train_loop
+        loops = EpochBasedTrainLoop, IterBasedTrainLoop
+        if not self._meta or self._meta.get("validated") or not isinstance(loop, loops):
+            return False
+        done, last = runner.epoch, runner.max_epochs
+        if self._endless:
+            done, last = runner.iter, runner.max_iters
+        if runner.val_loop is None or not done or done < loop.val_begin:
+            return False
+        loop._decide_current_val_interval()
+        return done % loop.val_interval == 0 or done == last
 
     def _done_in_epoch(self, runner: Runner) -> int:
         length = len(runner.train_dataloader)

@@ -1,0 +1,67 @@
+"""A SHA-256 beside each checkpoint of a run, in the form of ``sha256sum -c``."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from mmengine.fileio import register_backend
+
+from mmrev.atomic import AtomicBackend, write_bytes
+from mmrev.hashes import file_sha256
+
+__all__ = ["ChecksummedBackend", "checksum_file", "verify_checksum"]
+
+
+def checksum_file(path: str | Path) -> Path:
+    """Where the checksum of a checkpoint is."""
+    return Path(f"{path}.sha256")
+
+
+def verify_checksum(path: str | Path) -> bool:
+    """Compare a checkpoint with its checksum.
+
+    Args:
+        path: Of a file; of anything else there is no checksum.
+
+    Returns:
+        Whether it has one: a run that is killed after a checkpoint and before its
+        checksum leaves none.
+
+    Raises:
+        ValueError: The file is another one than the checksum was taken of, or the
+            checksum is none.
+    """
+    beside = checksum_file(path)
+    if not Path(path).is_file() or not beside.is_file():
+        return False
+    stated = re.match(rb"[0-9a-f]{64}\b", beside.read_bytes())
+    if stated is None:
+        raise ValueError(
+            f"{beside} holds no SHA-256, so whether {path} is whole cannot be told; "
+            "take another checkpoint, or remove that file if you trust this one."
+        )
+    if file_sha256(path) != stated[0].decode():
+        raise ValueError(
+            f"Checkpoint {path} is damaged: its SHA-256 is not the one in {beside}; "
+            "take another one. If you have changed it yourself, remove that file."
+        )
+    return True
+
+
+@register_backend("checksummed", force=True)
+class ChecksummedBackend(AtomicBackend):
+    """Local files, written atomically, each with its checksum beside it."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes, then their checksum; see `write_bytes`."""
+        beside = checksum_file(filepath)
+        # A run that is killed between the two must not leave the checksum of before.
+        beside.unlink(missing_ok=True)
+        super().put(obj, filepath)
+        line = f"{hashlib.sha256(obj).hexdigest()}  {Path(filepath).name}\n"
+        write_bytes(beside, line.encode())
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file and its checksum."""
+        checksum_file(filepath).unlink(missing_ok=True)
+        super().remove(filepath)
