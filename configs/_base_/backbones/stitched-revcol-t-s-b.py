@@ -9,13 +9,28 @@ backbone = dict(
     anchors=[
         dict(
             type="mmrev.RevCol",
-            arch=arch,
-            drop_path_rate=drop_path_rate,
+            arch="tiny",
+            drop_path_rate=0.3,
             init_cfg=dict(
-                type="Pretrained", checkpoint=f"data/pretrained/revcol_{arch}_1k.pth"
+                type="Pretrained", checkpoint="data/pretrained/revcol_tiny_1k.pth"
             ),
-        )
-        for arch, drop_path_rate in (("tiny", 0.3), ("small", 0.4), ("base", 0.4))
+        ),
+        dict(
+            type="mmrev.RevCol",
+            arch="small",
+            drop_path_rate=0.4,
+            init_cfg=dict(
+                type="Pretrained", checkpoint="data/pretrained/revcol_small_1k.pth"
+            ),
+        ),
+        dict(
+            type="mmrev.RevCol",
+            arch="base",
+            drop_path_rate=0.4,
+            init_cfg=dict(
+                type="Pretrained", checkpoint="data/pretrained/revcol_base_1k.pth"
+            ),
+        ),
     ],
     routes=dict(stages=(0,), monotone=True),
 )

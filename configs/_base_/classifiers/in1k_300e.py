@@ -9,8 +9,7 @@ _base_ = [
     "../default_runtime.py",
 ]
 
-classifier = _base_.model
-classifier.neck = dict(type="mmrev.NormalizedAveragePooling")
+classifier = dict(_base_.model, neck=dict(type="mmrev.NormalizedAveragePooling"))
 model = dict(
     _delete_=True,
     type="mmrev.IntermediateSupervision",

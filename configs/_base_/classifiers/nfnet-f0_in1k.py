@@ -24,12 +24,19 @@ model = dict(
     ),
 )
 # The base's augmentation without random erasing, and RandAugment of four steps.
-train_pipeline = [t for t in _base_.train_pipeline if t.type != "RandomErasing"]
-train_pipeline[1].update(scale=192)
-train_pipeline[3].update(num_policies=4, magnitude_level=5)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].update(scale=288)
-test_pipeline[2].update(crop_size=256)
+train_pipeline = [
+    _base_.train_pipeline[0],
+    dict(_base_.train_pipeline[1], scale=192),
+    _base_.train_pipeline[2],
+    dict(_base_.train_pipeline[3], num_policies=4, magnitude_level=5),
+    _base_.train_pipeline[5],
+]
+test_pipeline = [
+    _base_.test_pipeline[0],
+    dict(_base_.test_pipeline[1], scale=288),
+    dict(_base_.test_pipeline[2], crop_size=256),
+    _base_.test_pipeline[3],
+]
 train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
