@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["hushed", "line_width", "printable", "quiet", "say", "show"]
+from mmrev.text import printable_lines
+
+__all__ = ["hushed", "line_width", "quiet", "say", "show"]
 
 # Warnings that nobody can act on: optional packages which mmdet and mmpretrain look
 # for, and old spellings inside the packages themselves.
@@ -43,7 +45,7 @@ _UNLIMITED = 100_000
 def say(message: str) -> None:
     """Print one line, once for all processes of a distributed run."""
     if os.environ.get("RANK", "0") == "0":
-        print(message, flush=True)
+        print(printable_lines(message), flush=True)
 
 
 def quiet() -> None:
@@ -79,11 +81,3 @@ def show(table: Table) -> None:
     """Print a table: words stay whole, if need be in lines longer than a terminal's."""
     least = Console(width=_UNLIMITED).measure(table).minimum
     Console(width=max(line_width() or _UNLIMITED, least)).print(table)
-
-
-def printable(text: str) -> str:
-    """What a foreign file says, without what would steer the terminal."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for letter in text
-    )

@@ -17,6 +17,8 @@ from types import FrameType
 
 from mmengine.registry.build_functions import build_from_cfg
 
+from mmrev.text import printable_lines
+
 __all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
 
 
@@ -25,7 +27,12 @@ _TORCHVISION = re.compile(
     r"torchvision::\w|(module|named) '?torchvision\b|torchvision/\S+\.so"
 )
 # Modules whose ValueErrors are of files, predictions and budgets, not of calls.
-_CHECKING = ("mmrev.checkpoints.", "mmrev.evaluation.", "mmrev.models.memory_plan")
+_CHECKING = (
+    "mmrev.checkpoints.",
+    "mmrev.evaluation.",
+    "mmrev.limits",
+    "mmrev.models.memory_plan",
+)
 
 
 class UserError(Exception):
@@ -82,7 +89,8 @@ def one_line_errors(main: Callable) -> Callable:
 def _say(message: str) -> None:
     # In a distributed run only one process may have met the mistake.
     rank = os.environ.get("RANK")
-    print(f"[rank {rank}] {message}" if rank else message, file=sys.stderr, flush=True)
+    message = printable_lines(f"[rank {rank}] {message}" if rank else message)
+    print(message, file=sys.stderr, flush=True)
 
 
 def explain(error: Exception) -> str | None:

@@ -5,6 +5,7 @@ import sys
 
 from mmrev.checkpoints import LAYOUTS, convert_file, coverage_table
 from mmrev.console import show
+from mmrev.text import printable
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         show(coverage_table(result))
         result.check()
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(printable(f"error: {error}"))
 
 
 if __name__ == "__main__":

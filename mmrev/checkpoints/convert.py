@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from mmrev.checkpoints import nfnet, reducenet, revcol, snnet, swin_v2, vanillanet
@@ -14,6 +15,7 @@ from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
 from mmrev.checkpoints.layout import Layout
 from mmrev.errors import shortened
 from mmrev.registry import MODELS
+from mmrev.text import printable
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -316,5 +318,5 @@ def coverage_table(result: Conversion) -> Table:
         ("unexpected", result.unexpected),
         ("of another shape", result.mismatched),
     ):
-        table.add_row(kind, str(len(keys)), shortened(keys))
+        table.add_row(kind, str(len(keys)), Text(printable(shortened(keys))))
     return table

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import replacing
-from mmrev.console import hushed, line_width, printable, quiet, show
+from mmrev.console import hushed, line_width, quiet, show
 from mmrev.leaderboard.groups import selected
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
@@ -23,6 +23,7 @@ from mmrev.leaderboard.store import (
     save_record,
 )
 from mmrev.leaderboard.table import differences, facts, markdown, terminal
+from mmrev.text import printable
 
 __all__ = ["main"]
 

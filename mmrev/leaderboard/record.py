@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmrev.console import printable
+from mmrev.text import printable
 
 __all__ = [
     "MAIN_METRICS",

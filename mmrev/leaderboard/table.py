@@ -11,7 +11,6 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from mmrev.console import printable
 from mmrev.leaderboard.groups import Group, grouped, ranks
 from mmrev.leaderboard.record import (
     MAIN_METRICS,
@@ -20,6 +19,7 @@ from mmrev.leaderboard.record import (
     Task,
     main_metric,
 )
+from mmrev.text import printable
 
 __all__ = [
     "conditions",
@@ -125,7 +125,7 @@ def facts(record: Record, prefix: str = "") -> dict[str, str]:
     content = record.model_dump(mode="json")
     for curve in content["training"]["curves"].values():
         curve["steps"] = curve["values"] = f"{len(curve['steps'])} points"
-    return dict(_flat(content, prefix))
+    return {printable(name): printable(value) for name, value in _flat(content, prefix)}
 
 
 def differences(one: Record, other: Record) -> Table:
@@ -256,7 +256,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     else:
-        yield name, "-" if value is None else printable(str(value))
+        yield name, "-" if value is None else str(value)
 
 
 def _short(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from rich.table import Table
+from rich.text import Text
 
 from mmrev.atomic import write_bytes
 from mmrev.measure.memory import peak_memory
@@ -224,9 +225,10 @@ def costs_table(costs: Sequence[StitchCost], ratings: Ratings | None = None) -> 
         name = ratings.metric.rpartition("/")[2]
         names += [name, "*"]
         caption += [f"*: no other is better in both {name} and {what}", *ratings.notes]
-    table = Table(caption="\n".join(caption), caption_justify="left")
+    # As text, since square brackets in a name would be rich's markup.
+    table = Table(caption=Text("\n".join(caption)), caption_justify="left")
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     table.add_column("route")
     for cost in costs:
         measured = (cost.latency_ms, cost.memory_mb)

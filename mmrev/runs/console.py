@@ -8,6 +8,7 @@ from torch import nn
 
 from mmrev.console import say
 from mmrev.engine.hooks.divergence import divergence
+from mmrev.text import printable_lines
 
 __all__ = ["ConsoleRunner"]
 
@@ -53,6 +54,7 @@ class ConsoleRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build mmengine's logger; filter what reaches the terminal."""
         logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(_made_printable)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_worth_showing)
@@ -63,6 +65,12 @@ class ConsoleRunner(Runner):
         """Leave the config in the work dir, unless a test would overwrite it."""
         if self._train_loop is not None:
             super().dump_config()
+
+
+def _made_printable(entry: logging.LogRecord) -> bool:
+    """Names of classes and files are foreign text, in the log file, too."""
+    entry.msg, entry.args = printable_lines(entry.getMessage()), ()
+    return True
 
 
 def _worth_showing(entry: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from mmrev.console import show
 from mmrev.leaderboard import load_records
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.scaling_law import COSTS, laws_table
+from mmrev.text import printable
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     records, rejected = load_records(args.roots)
     for path, reason in rejected.items():
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+        print(printable(f"skipped {path}: {reason}"), file=sys.stderr)
     show(laws_table([*records.values(), *published_records()], args.cost))
 
 
