@@ -10,11 +10,12 @@ def main(argv: list[str] | None = None) -> None:
     """Parse and write the page."""
     # Here, so that what an import fails on is one line, too.
     from mmrev.browse.browse import browse
+    from mmrev.runs.config import add_config_arguments
     from mmrev.runs.overrides import OverrideAction
 
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("config", help="of detection or segmentation")
+    add_config_arguments(parser, "of detection or segmentation")
     add("checkpoint", nargs="?", help="default: the ground truth alone")
     add("--images", type=int, default=200, help="evenly spread over the data set")
     add("--split", choices=["test", "train"], default="test", help="of the data")

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 from mmrev.console import show
 from mmrev.errors import one_line_errors
+from mmrev.runs.config import add_config_arguments
 from mmrev.runs.deploy import deploy
 
 
@@ -11,7 +12,7 @@ from mmrev.runs.deploy import deploy
 def main(argv: list[str] | None = None) -> None:
     """Parse, deploy and report."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="that the checkpoint was trained with")
+    add_config_arguments(parser, "that the checkpoint was trained with")
     parser.add_argument("checkpoint")
     parser.add_argument("out", help=".pth to write; the config is written beside it")
     parser.add_argument("--size", type=int, default=224, help="of the test image")

@@ -4,13 +4,14 @@ from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
 from mmrev.operating_points.export import export_stitch
+from mmrev.runs.config import add_config_arguments
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse, export and report."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="that the checkpoint was trained with")
+    add_config_arguments(parser, "that the checkpoint was trained with")
     parser.add_argument("checkpoint")
     parser.add_argument("stitch", type=int, help="id, as tools/stitches.py lists them")
     parser.add_argument("out", help=".pth to write; the config is written beside it")

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from mmrev.console import show
 from mmrev.errors import one_line_errors
 from mmrev.operating_points.table import list_stitches
+from mmrev.runs.config import add_config_arguments
 
 
 @one_line_errors
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, measure and print."""
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("config")
+    add_config_arguments(parser, "with a stitched backbone")
     add("checkpoint", nargs="?", help="default: initial weights")
     add("--size", type=int, default=224, help="of the image, pixels")
     add("--repeats", type=int, default=5, help="0 measures nothing")

@@ -9,11 +9,12 @@ from mmrev.errors import one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and run."""
     # Here, so that what an import fails on is one line, too.
+    from mmrev.runs.config import add_config_arguments
     from mmrev.runs.run import add_common_arguments, train
 
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("config", help="of mmdet, mmseg or mmpretrain")
+    add_config_arguments(parser, "of mmdet, mmseg or mmpretrain")
     resumed = "continue from a checkpoint; without PATH from the work dir's newest"
     add("--resume", nargs="?", const="auto", metavar="PATH", help=resumed)
     add("--amp", action="store_true", help="mixed precision")

@@ -37,9 +37,9 @@ def browse(args: Namespace) -> Path:
     """Write the page that ``tools/browse.py`` was asked for.
 
     Args:
-        args: ``config``; ``checkpoint`` or None for the ground truth alone; ``images``,
-            how many, evenly spread; ``split``, 'test' or 'train'; ``out``, a file or
-            None; ``cfg_options``.
+        args: ``config``, ``safe_config``; ``checkpoint`` or None for the ground truth
+            alone; ``images``, how many, evenly spread; ``split``, 'test' or 'train';
+            ``out``, a file or None; ``cfg_options``.
 
     Returns:
         Where it is.
@@ -57,7 +57,7 @@ def browse(args: Namespace) -> Path:
     quiet()
     use_safe_loading()
     use_checked_data()
-    cfg = model_config(args.config, args.cfg_options)
+    cfg = model_config(args.config, args.cfg_options, args.safe_config)
     loader = f"{args.split}_dataloader"
     if cfg.get(loader) is None:
         raise UserError(f"config {args.config}: no {loader}; nothing to look at.")

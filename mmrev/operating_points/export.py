@@ -21,8 +21,8 @@ def export_stitch(args: Namespace) -> tuple[int, int]:
     """Export as ``tools/export_stitch.py`` was asked to.
 
     Args:
-        args: ``config``, ``checkpoint``, ``stitch``, and ``out``, a checkpoint to
-            write; the config is written beside it, as ``.py``.
+        args: ``config``, ``safe_config``, ``checkpoint``, ``stitch``, and ``out``, a
+            checkpoint to write; the config is written beside it, as ``.py``.
 
     Returns:
         Parameters of the backbone before and after.
@@ -63,7 +63,7 @@ def load_stitched(args: Namespace) -> tuple[Config, nn.Module, dict]:
     """The model of a config with a stitched backbone, with the checkpoint if given.
 
     Args:
-        args: ``config``, its path, and ``checkpoint`` or None.
+        args: ``config``, its path, ``safe_config``, and ``checkpoint`` or None.
 
     Returns:
         Config, model, and what the checkpoint tells of its training.
@@ -71,7 +71,7 @@ def load_stitched(args: Namespace) -> tuple[Config, nn.Module, dict]:
     Raises:
         UserError: if the backbone is another, or the checkpoint does not fit.
     """
-    cfg = model_config(args.config)
+    cfg = model_config(args.config, safe=args.safe_config)
     if len(list(components(cfg.model, StitchedBackbone))) != 1:
         raise UserError(
             f"config {args.config}: expected a model with a mmrev.StitchedBackbone, "

@@ -25,10 +25,11 @@ def list_stitches(args: Namespace) -> Table:
     """Count, measure, rate and draw as ``tools/stitches.py`` was asked to.
 
     Args:
-        args: ``config``, ``checkpoint`` or None, ``size`` of the image, ``repeats`` of
-            the timing, ``device``; ``records``, folders or files with the records of a
-            test, or None; ``metric``, a key of theirs, or None; ``plot``, the page to
-            write, or None; and ``out``, a file for the table, or None.
+        args: ``config``, ``safe_config``, ``checkpoint`` or None, ``size`` of the
+            image, ``repeats`` of the timing, ``device``; ``records``, folders or files
+            with the records of a test, or None; ``metric``, a key of theirs, or None;
+            ``plot``, the page to write, or None; and ``out``, a file for the table, or
+            None.
 
     Returns:
         The table, to be printed by rich: one row a stitch.

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -15,9 +16,10 @@ from mmrev.console import hushed
 from mmrev.errors import UserError, nearest
 from mmrev.runs.nodes import TOP_LEVEL, walk
 from mmrev.runs.overrides import override, warn_of_vain_assignments
+from mmrev.runs.safe_config import read_safely
 from mmrev.wrappers import plain_settings
 
-__all__ = ["check_data", "evaluators", "load_config"]
+__all__ = ["add_config_arguments", "check_data", "evaluators", "load_config"]
 
 _SCOPES = {
     "mmdet": "onedl-mmdetection",
@@ -36,12 +38,33 @@ _OF_TORCH = (
 )
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def add_config_arguments(parser: ArgumentParser, text: str) -> None:
+    """Add the config, and how it is read.
+
+    Args:
+        parser: of a tool.
+        text: what the tool's help says of the config.
+    """
+    parser.add_argument("config", help=text)
+    parser.add_argument(
+        "--safe-config",
+        action="store_true",
+        help="of others: take values alone from it, run nothing, refuse the rest",
+    )
+
+
+def load_config(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    safe: bool = False,
+) -> Config:
     """Read a config, apply overrides, and import every package that it names.
 
     Args:
         path: The config.
         overrides: Value by dotted key, as of ``--cfg-options``.
+        safe: Whether to take values alone from it, and run nothing; see
+            `mmrev.runs.safe_config`.
 
     Raises:
         UserError: The config cannot be read, or a key is misspelt.
@@ -55,7 +78,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            cfg = Config.fromfile(path)
+            cfg = read_safely(path) if safe else Config.fromfile(path)
     except UserError:
         raise
     # Reading a config runs it, so anything can come up, and it is the config's.

@@ -68,8 +68,9 @@ def deploy(args: Namespace) -> Deployment:
     """Deploy as ``tools/deploy.py`` was asked to.
 
     Args:
-        args: ``config``, ``checkpoint``, ``out`` (checkpoint to write; the config is
-            written beside it, as ``.py``), and ``size`` of the image to compare with.
+        args: ``config``, ``safe_config``, ``checkpoint``, ``out`` (checkpoint to write;
+            the config is written beside it, as ``.py``), and ``size`` of the image to
+            compare with.
 
     Returns:
         What it changed.
@@ -80,7 +81,7 @@ def deploy(args: Namespace) -> Deployment:
     """
     quiet()
     files = new_model_files(args.out)
-    cfg = model_config(args.config)
+    cfg = model_config(args.config, safe=args.safe_config)
     settings = _settings_of_backbone(cfg)
     model, meta = load_model(cfg, args.checkpoint)
     backbone = next(m for m in model.eval().modules() if isinstance(m, Deployable))

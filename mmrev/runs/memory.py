@@ -24,9 +24,9 @@ def memory_table(args: Namespace) -> Table:
     """Measure a training step of the backbone in each mode, and plan for a budget.
 
     Args:
-        args: ``config``; ``size``, height and width of the images, and their number,
-            ``batch``; ``budget_mb``, of the backbone beside weights and gradients, or
-            None; ``device``.
+        args: ``config``, ``safe_config``; ``size``, height and width of the images, and
+            their number, ``batch``; ``budget_mb``, of the backbone beside weights and
+            gradients, or None; ``device``.
 
     Returns:
         A row for each mode, and one for the plan.
@@ -35,7 +35,7 @@ def memory_table(args: Namespace) -> Table:
         UserError: the config has no backbone that plans, or the budget is too small.
     """
     quiet()
-    cfg = model_config(args.config)
+    cfg = model_config(args.config, safe=args.safe_config)
     backbone = _backbone(cfg).to(args.device).train()
     shape = (args.batch, 3, *args.size)
     plans = uniform_plans(backbone, shape)

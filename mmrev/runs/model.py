@@ -21,14 +21,21 @@ __all__ = ["load_model", "model_config", "new_model_files", "write_model"]
 
 
 def model_config(
-    path: str | Path, overrides: Mapping[str, Any] | None = None
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    safe: bool = False,
 ) -> Config:
     """Read a config, enter its scope, and leave its model without supervision.
+
+    Args:
+        path: As of `load_config`.
+        overrides: As of `load_config`.
+        safe: As of `load_config`.
 
     Raises:
         UserError: As of `load_config`.
     """
-    cfg = load_config(path, overrides)
+    cfg = load_config(path, overrides, safe)
     init_default_scope(cfg.default_scope)
     for wrapper in list(components(cfg.model, SupervisedModel)):
         cfg.model = wrapper.model

@@ -96,7 +96,7 @@ def _prepare(args: Namespace) -> Config:
     use_atomic_files()
     use_safe_loading()
     use_checked_data()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, args.safe_config)
     cfg.launcher = args.launcher
     name = Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{name}"

@@ -58,10 +58,10 @@ def stream_stitches(args: Namespace) -> Table:
     """Stream as ``tools/analysis/stitch_stream.py`` was asked to.
 
     Args:
-        args: ``config``, ``checkpoint``, ``table`` that ``tools/stitches.py`` wrote,
-            ``frames``, a folder of images, ``budget_ms``, ``count`` of frames, their
-            ``size``, pixels, ``load``, number of processes or None for one a core, and
-            ``plot``, a PNG to write, or None.
+        args: ``config``, ``safe_config``, ``checkpoint``, ``table`` that
+            ``tools/stitches.py`` wrote, ``frames``, a folder of images, ``budget_ms``,
+            ``count`` of frames, their ``size``, pixels, ``load``, number of processes
+            or None for one a core, and ``plot``, a PNG to write, or None.
 
     Returns:
         What the frames took, to be printed by rich.

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 from mmrev.console import show
 from mmrev.errors import one_line_errors
+from mmrev.runs.config import add_config_arguments
 from mmrev.studies.stream import stream_stitches
 
 
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, stream and print."""
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("config")
+    add_config_arguments(parser, "with a stitched backbone")
     add("checkpoint")
     add("table", help="of tools/stitches.py --out, measured on this machine")
     add("--frames", required=True, help="folder of images")
