@@ -20,6 +20,7 @@ __all__ = [
     "OPTIM_WRAPPERS",
     "OPTIM_WRAPPER_CONSTRUCTORS",
     "SCOPES",
+    "STRATEGIES",
     "use_registered_names",
 ]
 
@@ -28,11 +29,9 @@ SCOPES = ("mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "mmrev")
 
 
 def _child(name: str, *locations: str) -> root.Registry:
+    parent = getattr(root, name)
     return root.Registry(
-        name.lower().replace("_", " ").removesuffix("s"),
-        parent=getattr(root, name),
-        scope="mmrev",
-        locations=list(locations),
+        parent.name, parent=parent, scope="mmrev", locations=list(locations)
     )
 
 
@@ -45,6 +44,7 @@ HOOKS = _child("HOOKS", "mmrev.engine")
 LOOPS = _child("LOOPS", "mmrev.engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "mmrev.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "mmrev.engine")
+STRATEGIES = _child("STRATEGIES", "mmrev.engine")
 
 
 def use_registered_names() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from process_pair import ProcessPair
+from processes import Processes
 from yapf.yapflib import yapf_api
 
 
@@ -51,8 +51,18 @@ def own_scope():
 
 
 @pytest.fixture(scope="session")
-def process_pair() -> Iterator[ProcessPair]:
+def process_pair() -> Iterator[Processes]:
     """Two processes over gloo, which all tests share."""
-    pair = ProcessPair()
-    yield pair
-    pair.stop()
+    yield from _processes(2)
+
+
+@pytest.fixture(scope="session")
+def process_trio() -> Iterator[Processes]:
+    """Three processes over gloo, among which much cannot be shared out evenly."""
+    yield from _processes(3)
+
+
+def _processes(count: int) -> Iterator[Processes]:
+    group = Processes(count)
+    yield group
+    group.stop()

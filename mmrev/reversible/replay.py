@@ -48,15 +48,16 @@ class Unchanged:
             raise changed(
                 self._memory, next(name for name, one, other in pairs if one != other)
             )
-        return modules
+        return list(modules)
 
-    def _modules(self) -> list[nn.Module]:
-        found: dict[nn.Module, None] = {}
+    def _modules(self) -> dict[nn.Module, bool]:
+        """The module and those in it, each with whether it is sharded."""
+        found: dict[nn.Module, bool] = {}
         if self._module is not None:
             _collect(self._module, found)
-        return list(found)
+        return found
 
-    def _state(self, modules: list[nn.Module]) -> tuple[list[int], list[Tensor]]:
+    def _state(self, modules: Mapping[nn.Module, bool]) -> tuple[list, list[Tensor]]:
         """Modes, and the identity and version of tensors; and these tensors.
 
         They have to be kept alive, or another tensor could take an identity.
@@ -64,9 +65,9 @@ class Unchanged:
         state, tensors = [], list(self._tensors.values())
         for tensor in tensors:
             state += (id(tensor), tensor._version)
-        for owner in modules:
+        for owner, sharded in modules.items():
             state.append(owner.training)
-            for group in _read_by(owner):
+            for group in _read_by(owner, sharded):
                 for tensor in group.values():
                     if tensor is not None:
                         state += (id(tensor), tensor._version)
@@ -79,29 +80,46 @@ class Unchanged:
             yield from (name, name)
         if self._module is None:
             return
+        modules = self._modules()
         for path, owner in self._module.named_modules():
             where = f"{path}." if path else ""
             yield f"{where}training"
-            for group in _read_by(owner):
+            for group in _read_by(owner, modules[owner]):
                 for name, tensor in group.items():
                     if tensor is not None:
                         yield from (f"{where}{name}", f"{where}{name}")
 
 
-def _collect(module: nn.Module, found: dict[nn.Module, None]) -> None:
-    """Find what `nn.Module.modules` finds, in its order, without making names."""
-    found[module] = None
+def _collect(
+    module: nn.Module, found: dict[nn.Module, bool], sharded: bool = False
+) -> None:
+    """Find what `nn.Module.modules` finds, in its order, without making names.
+
+    Args:
+        module: where to begin.
+        found: receives the modules, each with whether it is sharded.
+        sharded: whether the module around is.
+    """
+    # What `fully_shard` makes of a class, asked for without importing it.
+    sharded = sharded or hasattr(type(module), "unshard")
+    found[module] = sharded
     for child in module._modules.values():
         if child is not None and child not in found:
-            _collect(child, found)
+            _collect(child, found, sharded)
 
 
-def _read_by(owner: nn.Module) -> tuple[Mapping[str, Tensor | None], ...]:
-    """A module's own parameters and buffers, as far as a call may read them."""
+def _read_by(
+    owner: nn.Module, sharded: bool
+) -> tuple[Mapping[str, Tensor | None], ...]:
+    """A module's own parameters and buffers, as far as a call may read them.
+
+    Not the parameters of one that is sharded: they are others while they are gathered,
+    and autograd itself could not tell that they have changed.
+    """
     # In training a norm changes its running statistics, and reads none.
-    if owner.training and isinstance(owner, _NormBase):
-        return (owner._parameters,)
-    return owner._parameters, owner._buffers
+    statistics = owner.training and isinstance(owner, _NormBase)
+    groups = ({} if sharded else owner._parameters), owner._buffers
+    return groups[:1] if statistics else groups
 
 
 def changed(memory: str, name: str) -> RuntimeError:

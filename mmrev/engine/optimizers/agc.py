@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from mmrev.engine.optimizers.amp import BFloat16OptimWrapper
@@ -30,6 +32,9 @@ __all__ = [
 ELEMENTS_AT_ONCE = {"cpu": 2**16}
 ELEMENTS_AT_ONCE_ELSEWHERE = 2**24
 
+Pair = tuple[Tensor, Tensor]
+"""Weights and their gradient."""
+
 
 def clip_units_(
     parameter: Tensor, clip_factor: float, eps: float, groups: int | None = None
@@ -45,47 +50,82 @@ def clip_units_(
         eps: what the length of the weights counts at least.
         groups: of a transposed convolution, whose outputs are on the second axis.
     """
-    _clip_alike_([parameter], clip_factor, eps, groups)
+    clip_all_units_([(parameter, groups)], clip_factor, eps)
 
 
+@torch.no_grad()
 def clip_all_units_(
     parameters: Iterable[tuple[Tensor, int | None]], clip_factor: float, eps: float
 ) -> None:
     """`clip_units_` of many parameters, with a few operations for all of one shape.
 
     A unit's sum of squares may run in another order than alone, so that its length
-    differs by rounding: on a GPU, and where tensors are not contiguous.
+    differs by rounding: on a GPU, and where tensors are not contiguous, or sharded.
 
     Args:
         parameters: parameters with gradients, each with its `groups`.
         clip_factor: of `clip_units_`.
         eps: of `clip_units_`.
     """
-    alike: dict[tuple, list[Tensor]] = {}
+    alike: dict[tuple, list[Pair]] = {}
+    spread = []
     for parameter, groups in parameters:
-        key = (
-            parameter.shape,
-            parameter.device,
-            parameter.dtype,
-            parameter.grad.dtype,
-            groups,
-        )
-        alike.setdefault(key, []).append(parameter)
+        weight, gradient = parameter, parameter.grad
+        if isinstance(weight, DTensor):
+            if groups is not None:
+                _clip_gathered_(weight, gradient, clip_factor, eps, groups)
+                continue
+            # Processes share out the first axis, so that other units are whole.
+            if _is_one_unit(weight.shape):
+                spread.append((weight, gradient))
+                continue
+            weight, gradient = weight.to_local(), gradient.to_local()
+        key = (weight.shape, weight.device, weight.dtype, gradient.dtype, groups)
+        alike.setdefault(key, []).append((weight, gradient))
     for (shape, device, *_, groups), members in alike.items():
         elements = ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE_ELSEWHERE)
         count = max(1, elements // max(1, shape.numel()))
         for start in range(0, len(members), count):
             _clip_alike_(members[start : start + count], clip_factor, eps, groups)
+    if spread:
+        _clip_spread_(spread, clip_factor, eps)
+
+
+@torch.no_grad()
+def _clip_spread_(
+    pairs: Sequence[tuple[DTensor, DTensor]], clip_factor: float, eps: float
+) -> None:
+    """Clip units that lie on several processes, with one message for all."""
+    local = [[one.to_local() for one in pair] for pair in pairs]
+    lengths = torch.stack(
+        [torch.stack([_length(x.flatten(), (0,))[0] for x in pair]) for pair in local]
+    )
+    squares = lengths.square()
+    dist.all_reduce(squares, group=pairs[0][0].device_mesh.get_group())
+    factors = _factor(*squares.sqrt().unbind(1), clip_factor, eps)
+    for (_, gradient), factor in zip(local, factors, strict=True):
+        gradient.mul_(factor.to(gradient.dtype))
+
+
+@torch.no_grad()
+def _clip_gathered_(
+    weight: DTensor, gradient: DTensor, clip_factor: float, eps: float, groups: int
+) -> None:
+    """Clip units that no axis of the processes tells apart."""
+    whole = gradient.full_tensor()
+    _clip_alike_([(weight.full_tensor(), whole)], clip_factor, eps, groups)
+    mesh, placements = gradient.device_mesh, gradient.placements
+    gradient.copy_(distribute_tensor(whole, mesh, placements, src_data_rank=None))
 
 
 @torch.no_grad()
 def _clip_alike_(
-    parameters: Sequence[Tensor], clip_factor: float, eps: float, groups: int | None
+    pairs: Sequence[Pair], clip_factor: float, eps: float, groups: int | None
 ) -> None:
-    weight, gradient = _together(parameters), _together([p.grad for p in parameters])
+    weight, gradient = map(_together, zip(*pairs, strict=True))
     shape = weight.shape[1:]
     scaled = gradient
-    if sum(size > 1 for size in shape) <= 1:
+    if _is_one_unit(shape):
         weight, scaled = (x.view(len(x), shape.numel()) for x in (weight, scaled))
         axes = (1,)
     elif groups is None:
@@ -93,12 +133,21 @@ def _clip_alike_(
     else:
         weight, scaled = (x.unflatten(1, (groups, -1)) for x in (weight, scaled))
         axes = (2, *range(4, weight.ndim))
-    longest = clip_factor * _length(weight, axes).clamp(min=eps)
-    # The floor only prevents a division by zero.
-    factor = longest / _length(scaled, axes).clamp(min=1e-6)
-    scaled.mul_(factor.clamp(max=1).to(scaled.dtype))
-    if len(parameters) > 1:
-        torch._foreach_copy_([p.grad for p in parameters], gradient.unbind())
+    lengths = _length(weight, axes), _length(scaled, axes)
+    scaled.mul_(_factor(*lengths, clip_factor, eps).to(scaled.dtype))
+    if len(pairs) > 1:
+        torch._foreach_copy_([one for _, one in pairs], gradient.unbind())
+
+
+def _is_one_unit(shape: torch.Size) -> bool:
+    return sum(size > 1 for size in shape) <= 1
+
+
+def _factor(weight: Tensor, gradient: Tensor, clip_factor: float, eps: float) -> Tensor:
+    """What shortens gradients of these lengths, beside weights of those; at most 1."""
+    # The second floor only prevents a division by zero.
+    longest = clip_factor * weight.clamp(min=eps)
+    return (longest / gradient.clamp(min=1e-6)).clamp(max=1)
 
 
 def _together(tensors: Sequence[Tensor]) -> Tensor:

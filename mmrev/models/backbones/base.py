@@ -170,6 +170,13 @@ class Backbone(BaseModule):
             load_backbone(self, cfg["checkpoint"])
         self._is_init = True
 
+    def units(self) -> list[nn.Module]:
+        """Modules that run as one, and again as one: what sharding gathers at a time.
+
+        None is inside another; what they leave out stays gathered.
+        """
+        raise NotImplementedError
+
     def _init_weights(self) -> None:
         raise NotImplementedError
 
@@ -307,6 +314,10 @@ class StagedBackbone(Coupled, Backbone):
             else [mode for mode in modes if mode != "reverse"]
             for stage in self.stages
         ]
+
+    def units(self) -> list[nn.Module]:
+        """The members of the stages."""
+        return [module for stage in self.stages for module in stage]
 
     def links(self, module: nn.Module) -> Sequence[nn.Module]:
         """What a member of a stage consists of in a chain.

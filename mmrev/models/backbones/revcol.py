@@ -266,6 +266,10 @@ class RevCol(Backbone):
         couples = in_modes(self.memory, columns[-1].above)
         return run_columns(columns, x, previous, taps, couples)
 
+    def units(self) -> list[nn.Module]:
+        """The levels of all columns."""
+        return [level for column in self.columns for level in column.levels]
+
     def embed(self, x: Tensor) -> Tensor:
         """Images, (N, in_channels, H, W), to what every column reads, at stride 4."""
         return self.stem(pad_to_multiple(x, STEM_STRIDE))

@@ -737,6 +737,15 @@ class SwinTransformerV2(StagedBackbone):
         attention, *others = module
         return [attention, others[0] if len(others) == 1 else nn.Sequential(*others)]
 
+    def units(self) -> list[nn.Module]:
+        """Branches where these run by themselves, in stage 1 and in chains; blocks."""
+        found = []
+        for module in super().units():
+            apart = bool(self.coupling and self.links(module))
+            parts = apart or module in self.stages[0]
+            found += list(module) if parts else [module]
+        return found
+
     def run(self, block: nn.Module, x: Tensor, stage: int = 0) -> Tensor:
         """Call a block in the memory mode of a stage; in stage 1, branch by branch.
 

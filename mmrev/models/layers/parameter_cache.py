@@ -22,6 +22,12 @@ class ParameterCache:
     """
 
     def __init__(self):
+        self._closed = False
+        self.clear()
+
+    def close(self) -> None:
+        """Keep nothing from now on, as where parameters come and go."""
+        self._closed = True
         self.clear()
 
     def clear(self) -> None:
@@ -33,7 +39,7 @@ class ParameterCache:
 
         Where a gradient may reach them, what is known is forgotten.
         """
-        if not may_keep():
+        if self._closed or not may_keep():
             return False
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             self.clear()

@@ -135,6 +135,12 @@ class Anchor:
         """What a block uses, with a change of resolution before it."""
         return [self.blocks(stage)[block]]
 
+    def units(self) -> list[nn.Module]:
+        """What runs as one, see `mmrev.models.backbones.base.Backbone`."""
+        return [
+            block for stage in range(len(self.depths)) for block in self.blocks(stage)
+        ]
+
     def uncounted_parts(self) -> list[Part]:
         """What the reference leaves out when it counts parameters of a stitch."""
         return []
@@ -212,6 +218,9 @@ class StagedAnchor(Anchor):
     def block_parts(self, stage: int, block: int) -> list[Part]:
         return self.blocks(stage)[block]
 
+    def units(self) -> list[nn.Module]:
+        return self.backbone.units()
+
     def stem(self, image: Tensor) -> Tensor:
         return self.backbone.run(self.backbone.stem, image)
 
@@ -256,6 +265,9 @@ class ColumnsAnchor(Anchor):
 
     def blocks(self, stage: int) -> Sequence[nn.Module]:
         return self.backbone.columns
+
+    def units(self) -> list[nn.Module]:
+        return self.backbone.units()
 
     def stem(self, image: Tensor) -> tuple[Tensor, None]:
         return self.backbone.embed(image), None

@@ -278,6 +278,10 @@ class StitchedBackbone(Coupled, BaseModule):
             outputs[0] = _Reach.apply(outputs[0], *trained)
         return tuple(outputs)
 
+    def units(self) -> list[nn.Module]:
+        """The units of all anchors, see `mmrev.models.backbones.base.Backbone`."""
+        return [unit for anchor in self.runners for unit in anchor.units()]
+
     def parameters_of(self, stitch: int) -> list[nn.Parameter]:
         """Every parameter that a route uses, each once."""
         found: dict[int, nn.Parameter] = {}

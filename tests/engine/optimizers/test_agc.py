@@ -7,6 +7,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from toy_models import assert_parameters, batch, toy
 
 import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
@@ -314,3 +316,47 @@ def test_names_are_registered():
     for kind in ("AGC", "SAM"):
         for wrapper in ("OptimWrapper", "AmpOptimWrapper", "BFloat16OptimWrapper"):
             assert OPTIM_WRAPPERS.get(f"mmrev.{kind}{wrapper}") is not None
+
+
+# Of a layer's weight, bias and the like; groups of a transposed convolution.
+SHARDED = [
+    ((5, 3, 3, 3), None),
+    ((3, 6), None),
+    ((1, 4, 3, 3), None),
+    ((7,), None),
+    ((1,), None),
+    ((1, 5, 1, 1), None),
+    ((6, 2, 3, 3), 2),
+    ((3, 4, 2, 2), 1),
+]
+
+
+def parameters_to_shard():
+    generator = torch.Generator().manual_seed(0)
+    for shape, _ in SHARDED:
+        parameter = nn.Parameter(torch.randn(shape, generator=generator))
+        parameter.grad = torch.randn(shape, generator=generator)
+        yield parameter
+
+
+def clipped_in_parts(rank):
+    mesh = init_device_mesh("cpu", (2,))
+    parts = []
+    for whole in parameters_to_shard():
+        part = nn.Parameter(distribute_tensor(whole.detach(), mesh, [Shard(0)]))
+        part.grad = distribute_tensor(whole.grad, mesh, [Shard(0)])
+        parts.append(part)
+    groups = [groups for _, groups in SHARDED]
+    clip_all_units_(zip(parts, groups, strict=True), 0.01, 1e-3)
+    return [part.grad.full_tensor() for part in parts]
+
+
+def test_units_of_sharded_weights_are_those_of_whole_ones(process_pair):
+    wholes = list(parameters_to_shard())
+    before = [whole.grad.clone() for whole in wholes]
+    for whole, (_, groups) in zip(wholes, SHARDED, strict=True):
+        clip_units_(whole, 0.01, 1e-3, groups)
+    for found in process_pair.run(clipped_in_parts):
+        for one, whole, was in zip(found, wholes, before, strict=True):
+            torch.testing.assert_close(one, whole.grad)
+            assert not torch.allclose(one, was)

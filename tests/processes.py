@@ -1,4 +1,4 @@
-"""Two processes that talk over gloo, started once for all tests that want a pair.
+"""Processes that talk over gloo, started once for all tests that want so many.
 
 Starting processes that import torch and the toolboxes costs more than what any of these
 tests computes.
@@ -17,22 +17,20 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-WORLD_SIZE = 2
 
+class Processes:
+    """All ranks of one process group; each runs what it is handed."""
 
-class ProcessPair:
-    """Ranks 0 and 1 of one process group; each runs what it is handed."""
-
-    def __init__(self):
+    def __init__(self, count: int):
         context = multiprocessing.get_context("spawn")
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             port = bound.getsockname()[1]
         self.pipes, self.processes = [], []
-        for rank in range(WORLD_SIZE):
+        for rank in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_serve, args=(rank, port, theirs), daemon=True
+                target=_serve, args=(rank, count, port, theirs), daemon=True
             )
             process.start()
             theirs.close()
@@ -40,14 +38,14 @@ class ProcessPair:
             self.processes.append(process)
 
     def run(self, function: Callable, *args: Any) -> list:
-        """Call ``function(rank, *args)`` in both processes.
+        """Call ``function(rank, *args)`` in every process.
 
         Args:
             function: of a module; results come back by pickle, tensors included.
             *args: for it.
 
         Returns:
-            What rank 0 and rank 1 gave.
+            What each rank gave.
 
         Raises:
             RuntimeError: The call failed; carries the traceback of the process.
@@ -62,22 +60,22 @@ class ProcessPair:
     def _answer(self, pipe: Connection) -> tuple[str, Any]:
         if not pipe.poll(120):
             self.stop()
-            raise RuntimeError("a process of the pair gives no answer")
+            raise RuntimeError("a process of the group gives no answer")
         return pipe.recv()
 
     def stop(self) -> None:
-        """End both processes."""
+        """End all processes."""
         for process in self.processes:
             process.kill()
             process.join()
 
 
-def _serve(rank: int, port: int, pipe: Connection) -> None:
+def _serve(rank: int, count: int, port: int, pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     os.fsync = lambda descriptor: None  # as in the tests' own process
     dist.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE
+        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=count
     )
     with contextlib.suppress(EOFError):
         while True:

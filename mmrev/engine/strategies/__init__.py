@@ -1,0 +1,5 @@
+"""How a model is spread over the processes of a run."""
+
+from mmrev.engine.strategies.fsdp2 import FSDP2Strategy
+
+__all__ = ["FSDP2Strategy"]
