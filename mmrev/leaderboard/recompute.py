@@ -1,7 +1,8 @@
 """Metrics once more, from stored predictions and the data set's annotations.
 
 Record and predictions may come from anybody: only known metrics and data sets are
-built from the config that a record holds, without the arguments that write files.
+built from the config that a record holds, by names that are registered, from files
+below the data root, and without the arguments that write files or unpickle them.
 """
 
 import logging
@@ -23,6 +24,8 @@ from mmrev.console import hushed
 from mmrev.evaluation.coverage import image_key
 from mmrev.evaluation.predictions import image_name, read_predictions
 from mmrev.leaderboard.record import DataPart, MeasuredRecord
+from mmrev.paths import leads_out
+from mmrev.registry import use_registered_names
 from mmrev.wrappers import plain_settings
 
 __all__ = ["NotRecomputableError", "build_dataset", "data_parts", "recompute"]
@@ -37,6 +40,28 @@ _ARGUMENTS = {
     "IoUMetric": ("iou_metrics", "nan_to_num", "beta", "ignore_index", "prefix"),
     "Accuracy": ("topk", "thrs", "prefix"),
     "SingleLabelMetric": ("thrs", "items", "average", "num_classes", "prefix"),
+}
+# Data sets of images and annotations that are read as they lie there; of others some
+# unpickle, download or compose what they are.
+_DATASETS = {"CocoDataset", "BaseSegDataset", "CustomDataset", "DigitCrops"}
+_OF_DATA = {
+    *("type", "_scope_", "data_root", "ann_file", "data_prefix", "metainfo"),
+    *("filter_cfg", "indices", "test_mode", "split", "serialize_data", "max_refetch"),
+    *("img_suffix", "seg_map_suffix", "reduce_zero_label", "ignore_index"),
+    *("with_label", "extensions", "return_classes", "size", "num_rounds", "scenes"),
+}
+_NOT_NEEDED = ("pipeline", "backend_args", "lazy_init", "file_client_args")
+# Of images that are composed one by one.
+_MOST = {"num_rounds": 1000, "size": 4096}
+# The embedded scenes as they lie there; their own classes compose what is missing.
+_SCENES = {
+    "ScenesDetDataset": {"type": "mmdet.CocoDataset"},
+    "ScenesSegDataset": {
+        "type": "mmseg.BaseSegDataset",
+        "img_suffix": ".png",
+        "seg_map_suffix": ".png",
+        "reduce_zero_label": False,
+    },
 }
 # What the packages raise on arguments or annotations that nobody checked.
 _OF_FOREIGN_SETTINGS = (
@@ -68,22 +93,20 @@ def build_dataset(
         number: Of those that were tested together.
 
     Raises:
-        ValueError: It cannot be built.
+        ValueError: It cannot be built, or is not to be.
         OSError: The annotations are not there.
     """
+    use_registered_names()
     config = record.config.resolved
     init_default_scope(str(config.get("default_scope") or "mmengine"))
     settings = _test_datasets(config)
     if number >= len(settings):
         raise ValueError(f"the config has no test data set {number}")
-    settings = settings[number]
-    _name_of(settings)
-    for key in ("pipeline", "backend_args", "lazy_init", "file_client_args"):
-        settings.pop(key, None)
-    if data_root:
-        settings["data_root"] = str(data_root)
     try:
         with _silence():
+            settings = _harmless(settings[number])
+            if data_root:
+                settings["data_root"] = str(data_root)
             return DATASETS.build({**order_classes(settings), "pipeline": []})
     except _OF_FOREIGN_SETTINGS as error:
         raise ValueError(f"data set {settings['type']}: {error!r}") from error
@@ -106,6 +129,7 @@ def recompute(
         NotRecomputableError: The config has a metric that cannot be.
         ValueError: The predictions do not fit the data set.
     """
+    use_registered_names()
     classes = [dataset.metainfo.get("classes") for dataset in datasets]
     if any(one != classes[0] for one in classes):
         raise NotRecomputableError("the data sets have different classes")
@@ -194,6 +218,42 @@ def _test_datasets(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise ValueError("the config has no test data set") from error
 
 
+def _harmless(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a data set that reads what lies below its root, as it is."""
+    name = _name_of(settings)
+    with DATASETS.switch_scope_and_registry(settings.get("_scope_")) as registry:
+        kind = registry.get(settings["type"])
+    known = {base.__name__ for base in getattr(kind, "__mro__", ())}
+    if not known & _DATASETS:
+        raise ValueError(
+            f"a data set of {name} is not built for others; expected one of "
+            f"{', '.join(sorted(_DATASETS))}"
+        )
+    settings = {key: one for key, one in settings.items() if key not in _NOT_NEEDED}
+    settings.pop("data_root", None)
+    if others := settings.keys() - _OF_DATA:
+        raise ValueError(f"a data set with {min(others)!r:.60} is not built for others")
+    for text in _texts(settings):
+        if leads_out(text):
+            raise ValueError(f"expected names below the data root, got {text!r:.100}")
+    for key, most in _MOST.items():
+        if not 0 <= settings.get(key, 0) <= most:
+            raise ValueError(f"{key}: expected at most {most}, got {settings[key]}")
+    if name in _SCENES:
+        settings.pop("scenes", None)
+        settings |= {"metainfo": dict(kind.METAINFO), **_SCENES[name]}
+    return settings
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in some settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
 def _name_of(settings: Any) -> str:
     """The class that settings name, if it may be built."""
     kind = settings.get("type") if isinstance(settings, Mapping) else None
@@ -259,7 +319,8 @@ def _annotation_loader(pipeline: Sequence[Any]) -> Any:
             "LoadAnnotations"
         ):
             _name_of(step)
-            return TRANSFORMS.build(dict(step))
+            kept = {key: one for key, one in step.items() if key not in _NOT_NEEDED}
+            return TRANSFORMS.build(kept)
     raise ValueError("the config's pipeline loads no annotations")
 
 

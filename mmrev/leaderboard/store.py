@@ -126,6 +126,10 @@ def load_records(
             else {root}
         )
         for path in sorted(files):
+            # Opening a pipe would wait for its other end.
+            if path.exists() and not path.is_file():
+                rejected[path] = UncheckedError("not a file")
+                continue
             try:
                 record = read_record(path)
             except OSError as error:

@@ -20,6 +20,7 @@ from mmrev.leaderboard.record import (
     PredictionFile,
     Record,
 )
+from mmrev.paths import inside, leads_out
 
 __all__ = ["Check", "find_file", "verify"]
 
@@ -109,11 +110,16 @@ def find_file(
         for place in (folder / names[0], folder / "predictions" / names[1])
         if place.is_file()
     ]
+    linked = [place for place in places if not inside(place, *folders)]
+    places = [place for place in places if place not in linked]
     for place in places:
         if file_sha256(place) == stated.sha256:
             return Check(what, "sound"), place
     if places:
         return Check(what, "altered", f"{places[0]} hashes to another"), None
+    if linked:
+        detail = f"{linked[0]} is a link to {linked[0].resolve()}"
+        return Check(what, "not checked", f"{detail}; name its folder: --files"), None
     return Check(what, "not checked", f"no {names[0]}; name its folder: --files"), None
 
 
@@ -144,7 +150,12 @@ def _check_part(
     from mmrev.leaderboard.recompute import build_dataset
 
     name, wrong = "annotations", None
-    for root in (*data_roots, part.root):
+    if leads_out(part.split):
+        detail = f"expected files below the data root, got {part.split!r:.100}"
+        return Check(name, "not checked", detail), None
+    # A record is not asked where to look, but below the folder it is verified in.
+    own = () if leads_out(part.root) else (part.root,)
+    for root in (*data_roots, *own):
         if not (place := Path(root, part.split)).exists():
             continue
         try:

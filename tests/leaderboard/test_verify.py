@@ -15,6 +15,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
+from mmengine.registry import registry as lookup
 from PIL import Image
 
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions, read_predictions
@@ -480,3 +481,101 @@ def test_repeated_images_are_stored_once(tmp_path):
     assert name == "a.jpg" and found["pred_score"].tolist() == [0.25, 0.75]
     with pytest.raises(ValueError, match=r"got \['pred_depth_map'\]"):
         dump.process(None, [{"img_path": "a", "pred_depth_map": 1}])
+
+
+@pytest.fixture
+def own_lookup(monkeypatch):
+    """What verifying changes for the process is none of the next test's business."""
+    for name in ("get_object_from_string", "import_module"):
+        monkeypatch.setattr(lookup, name, getattr(lookup, name))
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("ann_file", "../secret.json", "expected names below the data root"),
+        ("ann_file", "/etc/passwd", "expected names below the data root"),
+        ("ann_file", "http://127.0.0.1/a.json", "expected names below the data root"),
+        ("data_prefix", {"img": "~/images"}, "expected names below the data root"),
+        ("metainfo", {"classes": "s3://b/a"}, "expected names below the data root"),
+        ("proposal_file", "a.pkl", "a data set with 'proposal_file' is not built"),
+        ("type", "guard_evil_module", "a data set of guard_evil_module is not built"),
+        ("type", "os.system", "expected a class of the OpenMMLab packages"),
+        ("type", "mmpretrain.CIFAR10", "a data set of CIFAR10 is not built for others"),
+        ("type", "mmdet.OpenImagesDataset", "a data set of OpenImagesDataset is not"),
+        ("type", "mmrev.ReadableDataset", "a data set of ReadableDataset is not built"),
+    ],
+)
+def test_a_data_set_that_is_not_built_for_others(
+    tested, key, value, said, own_lookup, monkeypatch, tmp_path
+):
+    (tmp_path / "guard_evil_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def forge(content):
+        content["config"]["resolved"]["test_dataloader"]["dataset"][key] = value
+
+    assert said in unchecked(rewritten(tested, forge))["annotations"]
+
+
+@pytest.mark.parametrize("tested", ["classification"], indirect=True)
+def test_a_data_set_that_would_fill_the_memory(tested, own_lookup):
+    def forge(content):
+        content["config"]["resolved"]["test_dataloader"]["dataset"] = {
+            **dict(type="mmrev.DigitCrops", split="validation", size=32),
+            "num_rounds": 10**12,
+        }
+
+    found = unchecked(rewritten(tested, forge))["annotations"]
+    assert "num_rounds: expected at most 1000" in found
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_a_record_is_not_asked_where_to_look(tested, own_lookup):
+    def outside(content):
+        content["dataset"].update(split="../../etc/passwd")
+
+    def elsewhere(content):
+        content["dataset"].update(split="val", root="../..")
+
+    path = rewritten(tested, outside)
+    assert "expected files below the data root" in unchecked(path)["annotations"]
+    path = rewritten(path, elsewhere)
+    assert "name the data's folder: --data-root" in unchecked(path)["annotations"]
+
+
+@pytest.mark.parametrize("tested", ["detection"], indirect=True)
+def test_links_out_of_a_package_are_not_followed(tested, tmp_path_factory):
+    folder, other = tested.parent.parent, tmp_path_factory.mktemp("other")
+    (folder / "epoch_1.pth").rename(other / "epoch_1.pth")
+    (folder / "epoch_1.pth").symlink_to(other / "epoch_1.pth")
+    assert "is a link to" in unchecked(tested)["checkpoint"]
+    checks = verify(read_record(tested), tested, files=[other])
+    assert {check.state for check in checks} == {"sound"}
+
+
+def test_embedded_scenes_are_not_composed_to_verify(tmp_path, own_lookup):
+    """Which would replace those that are there by those of a record."""
+    settings = dict(
+        type="mmrev.ScenesDetDataset",
+        ann_file="a.json",
+        data_prefix=dict(img=""),
+        scenes={},
+    )
+    loader = dict(dataset=settings)
+    resolved = dict(default_scope="mmdet", test_dataloader=loader)
+    draft = measured(config={"name": "tiny", "resolved": resolved})
+    (tmp_path / "a.json").write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=1, file_name="a.png", width=2, height=2)],
+                annotations=[],
+                categories=[dict(id=1, name="0")],
+            )
+        )
+    )
+    before = sorted(tmp_path.iterdir())
+    dataset = build_dataset(draft, tmp_path)
+    assert dataset.metainfo["classes"] == tuple("0123456789")
+    assert sorted(tmp_path.iterdir()) == before
