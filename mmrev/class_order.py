@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrev.limits import ANNOTATIONS, refuse_larger
+
 __all__ = ["order_classes"]
 
 
@@ -20,16 +22,20 @@ def order_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Settings with the names in the order of the labels. The same ones where there
         are no names, or a file that is not of this form or lacks one of them.
+
+    Raises:
+        ValueError: The file is larger than such a file may be.
     """
     classes = (settings.get("metainfo") or {}).get("classes")
     path = Path(settings.get("data_root") or "", settings.get("ann_file") or "")
     if not classes or path.suffix != ".json" or not path.is_file():
         return dict(settings)
+    refuse_larger(f"annotations {path}", path.stat().st_size, ANNOTATIONS)
     try:
         categories = json.loads(path.read_bytes())["categories"]
         ordered = [one["name"] for one in categories if one["name"] in classes]
     # What is wrong with the file is said by whoever builds the data set.
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return dict(settings)
     if sorted(ordered) != sorted(classes):
         return dict(settings)

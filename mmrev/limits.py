@@ -6,7 +6,10 @@ as large, for whoever has a file that needs it and trusts it.
 
 import os
 
-__all__ = ["limit", "refuse_larger"]
+__all__ = ["ANNOTATIONS", "limit", "refuse_larger"]
+
+ANNOTATIONS = 16_000_000_000
+"""Bytes of a file of annotations; the largest in use, Objects365's, has 6e9."""
 
 
 def limit(most: int) -> int:

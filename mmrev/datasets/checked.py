@@ -1,6 +1,7 @@
 """Lets the data sets of mmdet and mmseg check what they read, whoever builds them."""
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from importlib.util import find_spec
@@ -10,9 +11,16 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import get_local_path
 from PIL import Image
 
-from mmrev.datasets.annotations import Contents, check_instances, check_panoptic
+from mmrev.datasets.annotations import (
+    Contents,
+    check_instances,
+    check_panoptic,
+    listed,
+)
 from mmrev.datasets.label_maps import CheckLabelMap
 from mmrev.errors import UserError
+from mmrev.limits import ANNOTATIONS, refuse_larger
+from mmrev.paths import is_below
 
 __all__ = ["contents_of", "place_of", "reads_masks", "use_checked_data"]
 
@@ -64,8 +72,16 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
     def full_init(self: BaseDataset) -> None:
         if self._fully_initialized:
             return
+        if os.path.isfile(path := self.ann_file or ""):
+            refuse_larger(f"annotations {path}", os.path.getsize(path), ANNOTATIONS)
+        # On the data set alone, for this once, as below.
+        self.load_data_list = partial(_entries_inside, self, self.load_data_list)
         try:
             initialize(self, original)
+        except RecursionError as error:
+            raise UserError(
+                f"{self.ann_file}: it is nested too deeply; fetch it again."
+            ) from error
         except json.JSONDecodeError as error:
             raise UserError(
                 f"not valid JSON ({error}): {self.ann_file}; fetch it again."
@@ -79,8 +95,37 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
                 f"{type(self).__name__} found no image in {places}; "
                 "check the folder, the file suffixes and the class names."
             ) from error
+        finally:
+            self.__dict__.pop("load_data_list", None)
 
     cls.full_init = full_init
+
+
+def _entries_inside(
+    dataset: BaseDataset, load_data_list: Callable[[], list[dict]]
+) -> list[dict]:
+    """The entries of a data set, if the files that they name lie in its folders.
+
+    Links are the user's own. Where a data set has no folder, names are whole paths.
+    """
+    entries = load_data_list()
+    folders = [dataset.data_root, *(dataset.data_prefix or {}).values()]
+    folders = [os.path.normpath(one) for one in folders if isinstance(one, str) and one]
+    starts = tuple(f"{one.rstrip('/')}/" for one in folders)
+    for entry in entries if folders else ():
+        for path in (entry.get("img_path"), entry.get("seg_map_path")):
+            if not isinstance(path, str):
+                continue
+            if path.startswith(starts) and "/../" not in path:
+                continue  # at once, since there may be millions
+            path = os.path.abspath(path)
+            if not any(is_below(path, os.path.abspath(one)) for one in folders):
+                raise UserError(
+                    f"{place_of(dataset)}: expected names of files below "
+                    f"{listed(dict.fromkeys(folders))}, got {path!r:.200}; mend the "
+                    "file, or link the folder of the files into the data root."
+                )
+    return entries
 
 
 def _load_annotations(dataset: BaseDataset, full_init: Callable) -> None:
