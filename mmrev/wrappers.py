@@ -1,7 +1,7 @@
-"""The data sets inside of wrappers, which join, repeat, balance, mix or guard them.
+"""The data sets inside of wrappers, which join, repeat, balance or mix them.
 
-The wrappers of mmengine, mmdet, mmseg, mmpretrain and this suite keep what they wrap as
-``dataset`` or ``datasets``, in a config as in what is built of it.
+The wrappers of mmengine, mmdet, mmseg and mmpretrain keep what they wrap as ``dataset``
+or ``datasets``, in a config as in what is built of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping

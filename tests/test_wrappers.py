@@ -50,23 +50,13 @@ CASES = {
         {"type": "mmpretrain.KFoldDataset", "num_splits": 2, "dataset": plain(3)},
         {".dataset": 3},
     ),
-    "guarded": (
-        {"type": "mmrev.ReadableDataset", "dataset": plain(3)},
-        {".dataset": 3},
-    ),
     "joined": (
         {"type": "ConcatDataset", "datasets": TWO},
         {".datasets.0": 0, ".datasets.1.dataset": 10},
     ),
-    "joined by mmdet, guarded": (
-        {
-            "type": "mmrev.ReadableDataset",
-            "dataset": {
-                "type": "mmdet.ConcatDataset",
-                "datasets": [plain(0), plain(1)],
-            },
-        },
-        {".dataset.datasets.0": 0, ".dataset.datasets.1": 1},
+    "joined by mmdet": (
+        {"type": "mmdet.ConcatDataset", "datasets": [plain(0), plain(1)]},
+        {".datasets.0": 0, ".datasets.1": 1},
     ),
 }
 

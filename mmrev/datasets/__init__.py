@@ -4,7 +4,6 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from mmrev.console import hushed
-from mmrev.datasets import readable  # noqa: F401  registers it
 
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (

@@ -18,6 +18,7 @@ from mmrev.datasets.annotations import (
     listed,
 )
 from mmrev.datasets.label_maps import CheckLabelMap
+from mmrev.datasets.readable import ReadableItems
 from mmrev.errors import UserError
 from mmrev.limits import ANNOTATIONS, refuse_larger
 from mmrev.paths import is_below
@@ -26,11 +27,11 @@ __all__ = ["contents_of", "place_of", "reads_masks", "use_checked_data"]
 
 
 def use_checked_data() -> None:
-    """Make annotations and label maps be checked where they are read.
+    """Make annotations, images and label maps be checked where they are read.
 
     So no file is read a second time. A COCO file is checked before mmdet looks at it,
-    a label map as soon as it is loaded, in a loader's worker, too. Files that are no
-    JSON, and folders without images, are told whatever the data set.
+    an image and a label map as soon as they are loaded, in a loader's worker, too.
+    Files that are no JSON, and folders without images, are told whatever the data set.
 
     Afterwards building a data set or taking an item of it raises UserError.
     """
@@ -97,6 +98,7 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
             ) from error
         finally:
             self.__dict__.pop("load_data_list", None)
+        self.prepare_data = ReadableItems(self)
 
     cls.full_init = full_init
 

@@ -1,82 +1,174 @@
-"""A data set that a test survives though some of its images cannot be read."""
+"""Items of a data set of which some images cannot be read."""
 
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mmengine.fileio import get
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS as ALL_DATASETS
-from PIL import Image
 
-from mmrev.registry import DATASETS
+from mmrev.datasets.images import CheckImage, UnreadableError, fault_of
+from mmrev.errors import UserError
+
+__all__ = [
+    "NotedBatch",
+    "Notes",
+    "NotingCollate",
+    "ReadableItems",
+    "log_unreadable",
+    "note_unreadable",
+    "refuse_unreadable",
+]
 
 
-@DATASETS.register_module()
-class ReadableDataset:
-    """Gives the next image that can be read in the place of one that cannot.
+@dataclass
+class Notes:
+    """What was met while the items of a batch were loaded.
 
-    For tests alone, by metrics that count each image once: `mmrev.evaluation`'s. They
-    find the image missing, and state it. Loaders of all processes keep their number of
-    batches, so that no process waits for another.
-
-    Args:
-        dataset: config of a data set of mmdet or mmseg.
-
-    Raises:
-        ValueError: on the first access, if no image can be read.
+    Attributes:
+        unreadable: path and fault of the files in whose place another image stands.
+        redrawn: paths of the images that a transform left out, so that mmengine drew
+            another.
     """
 
-    def __init__(self, dataset: dict) -> None:
-        self.dataset = ALL_DATASETS.build(dataset)
+    unreadable: list[tuple[str, str]]
+    redrawn: list[str]
 
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """Of the data set."""
-        return self.dataset.metainfo
 
-    def full_init(self) -> None:
-        """Load the annotations."""
-        self.dataset.full_init()
+# Of this process; a loader loads and joins the items of one batch after the other.
+_NOTES = Notes([], [])
 
-    def get_data_info(self, index: int) -> dict[str, Any]:
-        """What the annotations say of an image, whether it can be read or not."""
-        return self.dataset.get_data_info(index)
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+def refuse_unreadable(error: UnreadableError) -> None:
+    """End the run.
 
-    def __getitem__(self, index: int) -> Any:
+    Raises:
+        UserError: names the file and its fault.
+    """
+    raise UserError(
+        f"{error.path}: expected an image, got {error.fault}; replace it. Training may "
+        "skip a share of such images (unreadable_images=0.01 in the config), tests by "
+        "metrics of mmrev leave them out. tools/check_data.py names all of them."
+    ) from error
+
+
+def log_unreadable(error: UnreadableError) -> None:
+    """Say it, whatever process loads."""
+    # As an error, since only those are seen of every process.
+    logger = MMLogger.get_current_instance()
+    logger.error(f"left out, as it cannot be read: {error}")
+
+
+def note_unreadable(error: UnreadableError) -> None:
+    """Note it for who gets the batch, see `NotingCollate`."""
+    _NOTES.unreadable.append((error.path, error.fault))
+
+
+class ReadableItems:
+    """Prepares the items of a data set; to be set as its ``prepare_data``.
+
+    In the place of an image that cannot be read stands the next one by its number that
+    can be: the same at any time, in any process. Loaders of all processes keep their
+    number of batches, so that no process waits for another.
+
+    Args:
+        dataset: of mmdet, mmseg, mmpretrain or mmengine, that wraps no other.
+
+    Attributes:
+        met: is told of each image that cannot be read, and may raise.
+    """
+
+    def __init__(self, dataset: BaseDataset):
+        self.dataset = dataset
+        self.met: Callable[[UnreadableError], None] = refuse_unreadable
+        transforms = []
+        for transform in dataset.pipeline.transforms:
+            transforms.append(transform)
+            if isinstance(transform, LoadImageFromFile):
+                # Else it gives nothing in the place of what it cannot load, and so do
+                # transforms that have reasons to leave out an image.
+                transform.ignore_empty = False
+                transforms.append(CheckImage(transform))
+        dataset.pipeline.transforms = transforms
+
+    def __call__(self, index: int) -> Any:
+        """Load an item, or the next one that can be.
+
+        Returns:
+            What the pipeline gives; None if it leaves out the image.
+
+        Raises:
+            UserError: no image can be read; or what is told of one raises it.
+        """
         first = None
-        for offset in range(len(self)):
-            place = (index + offset) % len(self)
+        for offset in range(number := len(self.dataset)):
+            place = (index + offset) % number
             try:
-                return self.dataset[place]
+                item = type(self.dataset).prepare_data(self.dataset, place)
+            except UserError:
+                raise
             except Exception as error:
-                reason = self._unreadable(place)
-                if reason is None:  # Then the mistake is in a transform.
+                found = self._unreadable(place, error)
+                if found is None:  # Then the mistake is in a transform.
                     raise
-                first = first or (reason, error)
+                first = first or found
                 if offset == 0:
-                    # As an error, since only those are seen of every process.
-                    logger = MMLogger.get_current_instance()
-                    logger.error(f"left out, as it cannot be read: {reason}")
-        reason, error = first
-        raise ValueError(
-            f"{type(self.dataset).__name__}: none of its {len(self)} images can be "
-            f"read; the first: {reason}. Complete the data set."
-        ) from error
+                    self.met(found)
+                continue
+            if item is None:
+                path = self.dataset.get_data_info(place).get("img_path", place)
+                _NOTES.redrawn.append(str(path))
+            return item
+        raise UserError(
+            f"{type(self.dataset).__name__}: none of its {number} images can be read; "
+            f"the first: {first}. Complete the data set."
+        )
 
-    def _unreadable(self, index: int) -> str | None:
-        """Path and fault of the file that cannot be read, of image and labels."""
-        info = self.get_data_info(index)
+    def _unreadable(self, index: int, error: Exception) -> UnreadableError | None:
+        """The file that cannot be read, of image and labels."""
+        if isinstance(error, UnreadableError):
+            return error
+        info = self.dataset.get_data_info(index)
         backend = getattr(self.dataset, "backend_args", None)
         for path in (info.get("img_path"), info.get("seg_map_path")):
-            if path is None:
-                continue
-            try:
-                with Image.open(BytesIO(get(path, backend_args=backend))) as image:
-                    image.load()
-            # Storage and decoders raise all kinds on what they cannot read.
-            except Exception as error:
-                return f"{path} ({type(error).__name__})"
+            if path is not None and (fault := fault_of(path, backend)):
+                return UnreadableError(path, fault)
+        if "failed to load image" in str(error):  # mmcv's, of what cv2 gave up
+            return UnreadableError(info["img_path"], "no image that cv2 can read")
         return None
+
+
+class NotedBatch(dict):
+    """A batch, and what was met while it was loaded.
+
+    Attributes:
+        notes: of its items; of a batch of other kinds they are lost.
+    """
+
+    notes: Notes
+
+
+class NotingCollate:
+    """Joins the items of a batch and takes along what was met as they were loaded.
+
+    So that it comes to the training with its batch, whatever process has loaded it and
+    how far ahead.
+
+    Args:
+        collate: joins them.
+    """
+
+    def __init__(self, collate: Callable[[list], Any]):
+        self.collate = collate
+
+    def __call__(self, items: list) -> Any:
+        """The batch, as a `NotedBatch` if it is a mapping."""
+        batch = self.collate(items)
+        notes = Notes(_NOTES.unreadable[:], _NOTES.redrawn[:])
+        _NOTES.unreadable.clear()
+        _NOTES.redrawn.clear()
+        if isinstance(batch, Mapping):
+            batch = NotedBatch(batch)
+            batch.notes = notes
+        return batch

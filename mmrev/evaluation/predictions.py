@@ -41,6 +41,8 @@ class DumpPredictions(BaseMetric):
         **kwargs: of mmengine's BaseMetric.
     """
 
+    counts_each_image_once = True
+
     def __init__(
         self, out_file_path: str, data_root: str | Sequence[str] = "", **kwargs
     ) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from mmrev.errors import shortened
-from mmrev.leaderboard.record import MAX_POINTS, Curve, TrainingInfo
+from mmrev.leaderboard.record import MAX_POINTS, Curve, SkippedImages, TrainingInfo
 from mmrev.wrappers import plain_settings
 
-__all__ = ["training_info"]
+__all__ = ["SKIPPED_KEY", "training_info"]
+
+SKIPPED_KEY = "unreadable_images"
+"""In the meta of a checkpoint: a dict of ``faults`` by path, ``total``, ``draws``."""
 
 _CURVES = ("loss", "lr", "grad_norm")
 
@@ -43,6 +46,15 @@ def training_info(
         epochs=meta.get("epoch") if by_epoch else None,
         iterations=iterations,
         curves={} if iterations is None else _curves(Path(checkpoint), iterations),
+        skipped=_skipped(meta.get(SKIPPED_KEY)),
+    )
+
+
+def _skipped(stated: Mapping[str, Any] | None) -> SkippedImages | None:
+    if stated is None:
+        return None
+    return SkippedImages(
+        images=len(stated["faults"]), total=stated["total"], draws=stated["draws"]
     )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "PublishedRecord",
     "Record",
     "Seeds",
+    "SkippedImages",
     "Software",
     "Source",
     "Speed",
@@ -51,10 +52,10 @@ __all__ = [
     "main_metric",
 ]
 
-SCHEMA_VERSION = 4
-# Versions 3 and 4 add fields that are left out where they are empty or unknown, so that
+SCHEMA_VERSION = 5
+# Versions 3 to 5 add fields that are left out where they are empty or unknown, so that
 # records of earlier ones are read, hashed and written as they are.
-READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
+READABLE_VERSIONS = (2, 3, 4, SCHEMA_VERSION)
 MAX_POINTS = 200
 MAX_PARTS = 100
 MAX_REMARKS = 20
@@ -260,6 +261,25 @@ class Curve(_Part):
         return self
 
 
+class SkippedImages(_Part):
+    """Training images that could not be read, in whose place others were drawn.
+
+    Attributes:
+        images: How many images.
+        total: Of how many.
+        draws: How often one of them was drawn.
+    """
+
+    images: Count
+    total: Count
+    draws: Count
+
+    @property
+    def told(self) -> str:
+        """As "2 of 100 training images"."""
+        return f"{self.images} of {self.total} training images"
+
+
 class TrainingInfo(_Part):
     """Where the weights come from.
 
@@ -269,6 +289,7 @@ class TrainingInfo(_Part):
         epochs: None where the training counts iterations, or nobody knows.
         iterations: None where the training counts epochs, or nobody knows.
         curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
+        skipped: Images that could not be read; None where all could.
     """
 
     data: Text | None = None
@@ -276,6 +297,7 @@ class TrainingInfo(_Part):
     epochs: Count | None = None
     iterations: Count | None = None
     curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
+    skipped: SkippedImages | None = Field(default=None, exclude_if=_is_unknown)
 
     @property
     def length(self) -> str:

@@ -167,6 +167,8 @@ def _row(group: Group) -> list[str]:
         if record.incomplete:
             images = f"{data.images_evaluated} of {images}"
             name += f" ({record.incomplete})"
+        if skipped := record.training.skipped:
+            name += f" (without {skipped.told})"
         source = f"{record.checkpoint.name} ({record.checkpoint.sha256[:8]})"
         date = f"{record.date:%Y-%m-%d}"
     else:
@@ -206,6 +208,8 @@ def conditions(record: Record) -> str:
     training = record.training
     origin = " + ".join(training.pretraining)
     parts = [f"from {origin}" if origin else "", training.length]
+    if training.skipped:
+        parts.append(f"without {training.skipped.told}")
     if isinstance(record, MeasuredRecord):
         parts.append("TTA" if record.config.tta else "")
     else:

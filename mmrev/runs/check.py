@@ -13,15 +13,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
-from PIL import Image
 from torch import nn
 
 from mmrev.datasets.annotations import check_instances, check_panoptic, listed
 from mmrev.datasets.checked import contents_of, place_of
 from mmrev.datasets.class_counts import count_labels
+from mmrev.datasets.images import size_of
 from mmrev.engine.hooks import CouplingHook
 from mmrev.errors import UserError
 from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
+from mmrev.runs.sizes import OTHER_SIZES, check_image_sizes
 from mmrev.wrappers import plain_datasets
 
 __all__ = ["CheckHook"]
@@ -31,7 +32,6 @@ _OTHER_HEADS = ("rpn_head", "semantic_head")
 # Transforms after which all images of a batch have one size, and what says so.
 _FIXED_SIZE = {"Resize": "scale", "Pad": "size", "CenterCrop": "crop_size"}
 _MOST_IMAGES = 1000
-_ROTATION, _ROTATED = 274, (5, 6, 7, 8)  # EXIF's key, and what swaps height and width
 
 
 class CheckHook(Hook):
@@ -39,18 +39,27 @@ class CheckHook(Hook):
 
     Args:
         absent_classes: of `ABSENT_CLASSES`.
+        other_sizes: of `OTHER_SIZES`.
 
     Raises:
         UserError: it is not.
     """
 
-    def __init__(self, absent_classes: str = ABSENT_CLASSES[0]) -> None:
-        if absent_classes not in ABSENT_CLASSES:
-            raise UserError(
-                f"absent_classes: expected one of {', '.join(ABSENT_CLASSES)}, got "
-                f"{absent_classes!r}."
-            )
+    def __init__(
+        self,
+        absent_classes: str = ABSENT_CLASSES[0],
+        other_sizes: str = OTHER_SIZES[0],
+    ) -> None:
+        for key, value, allowed in (
+            ("absent_classes", absent_classes, ABSENT_CLASSES),
+            ("other_sizes", other_sizes, OTHER_SIZES),
+        ):
+            if value not in allowed:
+                raise UserError(
+                    f"{key}: expected one of {', '.join(allowed)}, got {value!r}."
+                )
         self.absent_classes = absent_classes
+        self.other_sizes = other_sizes
 
     def before_run(self, runner: Runner) -> None:
         """Check.
@@ -73,6 +82,7 @@ class CheckHook(Hook):
                 classes = split, _classes(dataset)
                 first = first or classes
                 _compare_classes(first, classes)
+            check_image_sizes(datasets, split, self.other_sizes)
             if split == "train":
                 check_occurrence(datasets, self.absent_classes)
                 continue
@@ -242,7 +252,7 @@ def check_sizes(dataloader: Any, datasets: Sequence[BaseDataset], split: str) ->
             path = dataset.get_data_info(index)["img_path"]
             # A picture that cannot be read, or only from afar, is found when it is.
             with suppress(OSError):
-                sizes.setdefault(_size_of(path), path)
+                sizes.setdefault(size_of(path), path)
             if len(sizes) > 1:
                 (one, first), (other, second) = sizes.items()
                 raise UserError(
@@ -337,12 +347,3 @@ def _fixes_size(dataset: BaseDataset) -> bool:
         if fixed and not getattr(transform, "keep_ratio", False):
             return True
     return False
-
-
-def _size_of(path: str) -> tuple[int, int]:
-    """Width and height of a picture as it is shown."""
-    with Image.open(path) as image:
-        width, height = image.size
-        if image.getexif().get(_ROTATION) in _ROTATED:
-            return height, width
-    return width, height

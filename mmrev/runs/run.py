@@ -16,6 +16,7 @@ from mmrev.atomic import use_atomic_files
 from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
+from mmrev.engine.hooks import UnreadableImagesHook
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
 from mmrev.runs.check import CheckHook
@@ -119,8 +120,11 @@ def _runner(cfg: Config) -> Iterator[Runner]:
             runner = RUNNERS.build(cfg)
         else:
             runner = ConsoleRunner.from_cfg(cfg)
-        hook = CheckHook(cfg.get("absent_classes", "refused"))
-        runner.register_hook(hook, priority="VERY_HIGH")
+        policies = (
+            cfg.get(key, "refused") for key in ("absent_classes", "other_sizes")
+        )
+        runner.register_hook(CheckHook(*policies), priority="VERY_HIGH")
+        runner.register_hook(UnreadableImagesHook(cfg.get("unreadable_images", 0)))
         yield runner
         if dist.is_initialized():
             # Process 0 keeps the store; gone early, it can take the others along.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import METRICS
 
 from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumable
 from mmrev.class_order import order_classes
@@ -131,17 +130,6 @@ def stop_when_diverged(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.DivergenceHook")
 
 
-def survive_unreadable_in_validation(cfg: Config, args: Namespace) -> None:
-    """Wrap the data set of ``val_dataloader``, if there is one."""
-    if cfg.get("val_dataloader") is not None:
-        _survive_unreadable(cfg, "val")
-
-
-def survive_unreadable_in_test(cfg: Config, args: Namespace) -> None:
-    """Wrap the data set of ``test_dataloader``, which ``--tta`` has changed."""
-    _survive_unreadable(cfg, "test")
-
-
 def load_tested_checkpoint(cfg: Config, args: Namespace) -> None:
     """Set ``load_from`` to the file to be tested, which must fit in every weight."""
     if "://" in args.checkpoint:
@@ -218,7 +206,6 @@ TRAIN_STEPS: tuple[Step, ...] = (
     write_whole_checkpoints,
     resume_exactly,
     stop_when_diverged,
-    survive_unreadable_in_validation,
     require_writable_folders,
 )
 TEST_STEPS: tuple[Step, ...] = (
@@ -228,8 +215,6 @@ TEST_STEPS: tuple[Step, ...] = (
     require_expected_results,
     drop_training,
     use_tta,
-    survive_unreadable_in_test,
-    # Last of those that change the metrics: the step before it asks the config's own.
     dump_predictions,
     draw_predictions,
     require_writable_folders,
@@ -251,18 +236,3 @@ def _order_classes(cfg: Config, *splits: str) -> None:
     for split in splits:
         if loader := cfg.get(f"{split}_dataloader"):
             loader.dataset = change_settings(loader.dataset, order_classes)
-
-
-def _survive_unreadable(cfg: Config, split: str) -> None:
-    """Let a split be evaluated without its unreadable images, where they are counted.
-
-    Other metrics would take what `ReadableDataset` gives in their place for theirs.
-    """
-    loader = cfg[f"{split}_dataloader"]
-    if all(map(_counts_each_image_once, evaluators(cfg, split))):
-        loader.dataset = {"type": "mmrev.ReadableDataset", "dataset": loader.dataset}
-
-
-def _counts_each_image_once(metric: ConfigDict) -> bool:
-    kind = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
-    return getattr(kind, "counts_each_image_once", False)

@@ -48,10 +48,7 @@ def project(tmp_path_factory):
 
 def joined(one: dict, other: dict) -> dict:
     inside = {"type": "RepeatDataset", "times": 2, "dataset": other}
-    return {
-        "type": "mmrev.ReadableDataset",
-        "dataset": {"type": "ConcatDataset", "datasets": [one, inside]},
-    }
+    return {"type": "ConcatDataset", "datasets": [one, inside]}
 
 
 def make(folder: Path, write, change, evaluator: dict | None = None) -> Path:

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from make_records import measured
 
-from mmrev.leaderboard.lineage import training_info
+from mmrev.leaderboard.lineage import SKIPPED_KEY, training_info
+from mmrev.leaderboard.table import conditions
 
 CONFIG = {
     "model": {
@@ -55,6 +57,18 @@ def test_data_sets_that_are_joined_are_all_named():
     found = training_info({"train_dataloader": {"dataset": mixed}}, None, {"a": 1}, "x")
     names = ("CocoDataset a.json", "CocoDataset b", "ADE20KDataset images/train")
     assert found.data == ", ".join(names)
+
+
+def test_images_that_training_skipped():
+    found = {"faults": {"a.jpg": "no image", "b.jpg": "a folder"}, "draws": 7}
+    meta = {"iter": 30, SKIPPED_KEY: {**found, "total": 40}}
+    skipped = training_info(CONFIG, None, meta, "x").skipped
+    assert (skipped.images, skipped.total, skipped.draws) == (2, 40, 7)
+    assert skipped.told == "2 of 40 training images"
+    record = measured(training={"epochs": 3, "skipped": skipped})
+    assert conditions(record) == "3 epochs; without 2 of 40 training images"
+    # Records of before it was counted keep their hash.
+    assert "skipped" not in json.loads(measured().to_bytes())["training"]
 
 
 def test_weights_that_say_nothing_claim_nothing():

@@ -31,6 +31,7 @@ from mmrev.runs.check import (
     watch_tokens,
 )
 from mmrev.runs.occurrence import check_occurrence
+from mmrev.runs.sizes import check_image_sizes
 
 CLASSES = ("cat", "dog")
 
@@ -408,6 +409,8 @@ def test_a_mask_of_another_size_than_the_image(coco, tmp_path, monkeypatch):
     Image.new("RGB", (20, 10)).save("0.jpg")
     Image.new("RGB", (10, 20)).save("1.jpg")
     assert dataset[0]["gt_masks"].masks.sum() == 20
+    # Where other sizes pass, run lengths would not fit.
+    check_image_sizes([dataset], "train", "said")
     with pytest.raises(UserError) as caught:
         dataset[1]
     assert str(caught.value) == (

@@ -135,6 +135,8 @@ def test_what_does_not_fit_together(refused):
         ("model.bbox_head.num_classes=7", "model.bbox_head: expected num_classes=80"),
         ("absent_classes=refused", "nothing of 74 classes (train, "),
         ("absent_classes=no", "absent_classes: expected one of refused, said, got"),
+        ("other_sizes=no", "other_sizes: expected one of refused, said, got 'no'"),
+        ("unreadable_images=2", "unreadable_images: expected a share of the training"),
     ):
         assert said in refused("train", "det.py", "--cfg-options", option)
     option = "val_dataloader.batch_size=2"
@@ -154,7 +156,8 @@ def test_bad_image(refused, project, workers, damage):
         line = refused("test", "det.py", DET, *options)
     finally:
         path.write_bytes(whole)
-    assert "000000000002.jpg" in line
+    said = {"missing": "no such file", "no image": "no image"}[damage]
+    assert f"000000000002.jpg: expected an image, got {said}; replace it. " in line
 
 
 def test_images_of_which_none_can_be_read(refused, project, tmp_path):
@@ -168,7 +171,7 @@ def test_images_of_which_none_can_be_read(refused, project, tmp_path):
     ]
     line = refused("test", "det.py", DET, "--cfg-options", *options)
     assert "CocoDataset: none of its 4 images can be read; the first: " in line
-    assert "000000000001.jpg (UnidentifiedImageError). Complete" in line
+    assert "000000000001.jpg (no image). Complete" in line
 
 
 def test_folder_without_images(refused, project, tmp_path):

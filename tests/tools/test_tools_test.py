@@ -31,7 +31,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     (path,) = (tmp_path / "records").glob("det-*.json")
     assert str(path) in result.out
     record = json.loads(path.read_text())
-    assert record["schema_version"] == 4
+    assert record["schema_version"] == 5
     assert record["config"]["name"] == "det" and not record["config"]["tta"]
     assert record["checkpoint"]["sha256"] == sha256(project / DET)
     assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
@@ -180,6 +180,7 @@ def test_an_unreadable_image_is_left_out_and_counted(
     options = [
         f"test_dataloader.dataset.data_root={tmp_path / root}/",
         f"test_evaluator.type=mmrev.{evaluator}",
+        "other_sizes=said",
     ]
     result = run(
         *("test", config, weights, "--work-dir", tmp_path, "--out", tmp_path / "p.npz"),

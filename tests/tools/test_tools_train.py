@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damaged import damage
 from mmengine.config import Config
 
 from mmrev.checkpoints import load_checkpoint_file
@@ -206,3 +207,28 @@ def test_two_processes_on_the_cpu(tmp_path):
     assert "Distributed training: True" in log.read_text()
     assert "GPU number: 2" in log.read_text()
     assert load_checkpoint_file(tmp_path / "iter_2.pth")["meta"]["iter"] == 2
+
+
+def test_a_share_of_the_images_may_be_unreadable(run, project, tmp_path):
+    """And the record of what was trained says how many were."""
+    shutil.copytree(project / "data/coco", tmp_path / "coco")
+    images = sorted((tmp_path / "coco/train2017").iterdir())
+    damage(images[1], "truncated")
+    options = [
+        f"train_dataloader.dataset.data_root={tmp_path}/coco/",
+        "train_dataloader.num_workers=2",
+    ]
+    common = ("--work-dir", tmp_path / "run", "--cfg-options", *options)
+    refused = run("train", "det.py", *common, "unreadable_images=0.2")
+    assert refused.status == 1
+    assert "expected at most 0 of 4 training images (0.2), got 1: " in refused.err
+    trained = run("train", "det.py", *common, "unreadable_images=0.3")
+    assert trained.status == 0, trained.err
+    assert f"skipped, as it cannot be read: {images[1]} (damaged: " in trained.out
+    weights = tmp_path / "run/epoch_2.pth"
+    assert run("test", "det.py", weights, "--work-dir", tmp_path).status == 0
+    (path,) = (tmp_path / "records").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["training"]["skipped"] == {"images": 1, "total": 4, "draws": 2}
+    listed = run("leaderboard", "list", tmp_path / "records")
+    assert "det (without 1 of 4 training images)" in listed.out

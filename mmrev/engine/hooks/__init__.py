@@ -1,4 +1,4 @@
-"""Hooks of a run: files, records, seeds, pictures, schedules, transferred classes."""
+"""Hooks of a run: files, images, records, seeds, schedules, transferred classes."""
 
 from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
 from mmrev.engine.hooks.coupling import CouplingHook
@@ -9,6 +9,7 @@ from mmrev.engine.hooks.fade import FadeHook
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
 from mmrev.engine.hooks.transfer_classes import TransferClassesHook
+from mmrev.engine.hooks.unreadable import UnreadableImagesHook
 
 __all__ = [
     "AtomicCheckpointHook",
@@ -22,4 +23,5 @@ __all__ = [
     "StitchSamplerHook",
     "StrictCheckpointHook",
     "TransferClassesHook",
+    "UnreadableImagesHook",
 ]

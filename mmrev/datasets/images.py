@@ -1,0 +1,198 @@
+"""What a file of an image must be: whole, and as large as its annotations state."""
+
+import errno
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import get
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from mmrev.errors import UserError
+
+__all__ = [
+    "CheckImage",
+    "UnreadableError",
+    "fault_of",
+    "other_size",
+    "remedy",
+    "size_of",
+    "turns",
+]
+
+_ROTATION, _TURNS = 274, (5, 6, 7, 8)  # EXIF's key, and what swaps height and width
+_BEGIN, _END = b"\xff\xd8", b"\xff\xd9"  # of a JPEG file
+_FAULTS = {
+    errno.ENOENT: "no such file",
+    errno.EISDIR: "a folder",
+    errno.EACCES: "no permission to read it",
+}
+
+
+class UnreadableError(Exception):
+    """A file of a data set cannot be read.
+
+    Args:
+        path: of the file.
+        fault: why, see `fault_of`.
+    """
+
+    def __init__(self, path: str, fault: str):
+        super().__init__(path, fault)
+        self.path, self.fault = path, fault
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.fault})"
+
+
+class CheckImage:
+    """A transform that refuses half an image, and one of another size than annotated.
+
+    Its place is after the loading of the image.
+
+    Attributes:
+        other_sizes: 'refused' or 'said', which is somebody else's business then.
+    """
+
+    other_sizes = "refused"
+
+    def __init__(self, load: LoadImageFromFile):
+        self.load = load
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Check an image.
+
+        Args:
+            results: with `img_path`, and with `height` and `width` where annotations
+                state them, pixels.
+
+        Returns:
+            The results as they are.
+
+        Raises:
+            UnreadableError: the file ends in the middle of the image.
+            UserError: the size is another one.
+        """
+        path = results.get("img_path")
+        if path is None:
+            return results
+        if _may_be_cut(path) and (fault := fault_of(path)):
+            raise UnreadableError(path, fault)
+        if self.other_sizes == "refused":
+            size = results["ori_shape"][1::-1]
+            if said := other_size(results, size, turned=turns(self.load)):
+                raise UserError(
+                    f"{path}: expected the size that its annotations state, {said}; "
+                    f"{remedy(said)}. tools/check_data.py names all such images."
+                )
+        return results
+
+
+def remedy(said: str) -> str:
+    """What to do about images of other sizes, by what `other_size` said of some."""
+    turned = (
+        "set color_type='color_ignore_orientation' in every LoadImageFromFile if the "
+        "annotations are of images that are not turned, else "
+    )
+    return (
+        f"{turned if 'EXIF' in said else ''}mend the images or their annotations; if "
+        "only height and width are stated wrongly, other_sizes='said' in the config "
+        "lets them pass"
+    )
+
+
+def fault_of(path: str, backend_args: dict | None = None) -> str | None:
+    """Why a file is no whole image, in a few words; None if it is one."""
+    tolerant = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # others may have set it
+    try:
+        content = get(path, backend_args=backend_args)
+        if not content:
+            return "an empty file"
+        with Image.open(BytesIO(content)) as image:
+            image.load()
+        # What the disk never got; decoders may take it for an image's end.
+        padded = content.startswith(_BEGIN) and content.endswith(b"\0\0")
+        if padded and not content.rstrip(b"\0").endswith(_END):
+            return "damaged: it ends in zeros"
+    except UnidentifiedImageError:
+        return "no image"
+    # Storage and decoders raise all kinds on what they cannot read.
+    except Exception as error:
+        if os.path.islink(path) and not os.path.exists(path):
+            return "a link to a file that is not there"
+        number = getattr(error, "errno", None)
+        return _FAULTS.get(number) or " ".join(f"damaged: {error}".split())[:100]
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+    return None
+
+
+def size_of(path: str, turned: bool = True) -> tuple[int, int]:
+    """Width and height of a picture, of which only the header is read.
+
+    Args:
+        path: of a local file.
+        turned: as its EXIF orientation asks, as most loaders do.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+        if turned and image.getexif().get(_ROTATION) in _TURNS:
+            return height, width
+    return width, height
+
+
+def turns(load: LoadImageFromFile) -> bool:
+    """Whether a loading step turns images as their EXIF orientation asks."""
+    unturned = load.color_type.endswith(("unchanged", "ignore_orientation"))
+    return not unturned and load.imdecode_backend in ("cv2", "pillow")
+
+
+def other_size(
+    info: Mapping[str, Any], size: tuple[int, int], turned: bool = True
+) -> str:
+    """Compare the size of an image with the one that its annotations state.
+
+    Args:
+        info: with `img_path`, and with `height` and `width` if these are stated.
+        size: width and height of the image as it is loaded.
+        turned: as of `size_of`.
+
+    Returns:
+        The stated and the loaded size, in words; empty if they agree, or if none is
+        stated.
+    """
+    stated = info.get("width"), info.get("height")
+    if None in stated or stated == tuple(size):
+        return ""
+    why = ""
+    if stated == tuple(size)[::-1] and turned and (number := _orientation(info)):
+        why = f" (its EXIF orientation {number} turns it)"
+    return f"{stated[0]} x {stated[1]}, got {size[0]} x {size[1]}{why}"
+
+
+def _orientation(info: Mapping[str, Any]) -> int | None:
+    try:
+        with Image.open(info["img_path"]) as image:
+            number = image.getexif().get(_ROTATION)
+    except OSError:  # as of storage elsewhere
+        return None
+    return number if number in _TURNS else None
+
+
+def _may_be_cut(path: str) -> bool:
+    """Whether a local JPEG file does not end as one.
+
+    cv2 4.10 fills up what is missing, without a word; 4.12 refuses it, and both refuse
+    half a file of other kinds.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) != _BEGIN:
+                return False
+            file.seek(-2, os.SEEK_END)
+            return file.read() != _END
+    except OSError:
+        return False
