@@ -126,8 +126,9 @@ def resume_exactly(cfg: Config, args: Namespace) -> None:
 
 
 def stop_when_diverged(cfg: Config, args: Namespace) -> None:
-    """Add the hook that looks at every loss."""
-    _add_hook(cfg, type="mmrev.DivergenceHook")
+    """Add the hook that looks at every loss and gradient; reads ``skip_steps``."""
+    skipped = cfg.get("skip_steps", 0)
+    _add_hook(cfg, type="mmrev.DivergenceHook", skip_steps=skipped)
 
 
 def load_tested_checkpoint(cfg: Config, args: Namespace) -> None:

@@ -137,6 +137,7 @@ def test_what_does_not_fit_together(refused):
         ("absent_classes=no", "absent_classes: expected one of refused, said, got"),
         ("other_sizes=no", "other_sizes: expected one of refused, said, got 'no'"),
         ("unreadable_images=2", "unreadable_images: expected a share of the training"),
+        ("skip_steps=-1", "DivergenceHook: skip_steps must be a number of steps"),
     ):
         assert said in refused("train", "det.py", "--cfg-options", option)
     option = "val_dataloader.batch_size=2"

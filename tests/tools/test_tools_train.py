@@ -56,7 +56,8 @@ def test_divergence_is_one_line(run, tmp_path, config):
     result = run("train", config, "--work-dir", tmp_path, "--cfg-options", lr)
     assert result.status == 1
     assert re.fullmatch(
-        r"error: iteration 2: not finite: .*loss.*1e\+36.*\n", result.err
+        r"error: iteration 2: not finite: .*loss.*first in backbone\..*1e\+36.*\n",
+        result.err,
     )
     assert {path.name for path in tmp_path.glob("*.pth")} <= {"iter_1.pth"}
 
