@@ -53,7 +53,16 @@ def held_memory(call: Callable[[], object], device: str | torch.device = "cpu") 
 
 def _changes(call: Callable[[], object]) -> list[int]:
     """Bytes that the CPU's allocator gave out, or took back, one after the other."""
+    return [change for _, change in traced(call) if change]
+
+
+def traced(call: Callable[[], object]) -> list[tuple[str, int]]:
+    """What happens during a call, in order: names of events and the bytes they take.
+
+    A positive number was given out by the CPU's allocator, a negative one taken back;
+    it is 0 for events of other kinds, as those of ``record_function``.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.nbytes()]
-    return [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    events = profiler.profiler.kineto_results.events()
+    return [(e.name(), e.nbytes()) for e in sorted(events, key=lambda e: e.start_ns())]

@@ -77,27 +77,6 @@ def plan_memory(
     )
 
 
-def uniform_plans(backbone: nn.Module, shape: Sequence[int]) -> list[MemoryPlan]:
-    """What a training step takes with one mode in all stages; measured.
-
-    Args:
-        backbone: as of `plan_memory`.
-        shape: of the images, (N, C, H, W).
-
-    Returns:
-        A plan for each mode that a stage has; one that cannot have it has the mode that
-        keeps least.
-    """
-    choices = backbone.memory_choices()
-    modes = dict.fromkeys(mode for modes in choices for mode in modes)
-    with _stand_ins(backbone):
-        trial = _Trial(backbone, shape)
-        return [
-            MemoryPlan(plan, trial.flops(plan), trial.kept(plan), trial.peak(plan))
-            for plan in ([m if m in own else own[-1] for own in choices] for m in modes)
-        ]
-
-
 def _predicted(backbone: nn.Module, trial: "_Trial") -> Iterator[MemoryPlan]:
     choices = backbone.memory_choices()
     base = tuple(modes[-1] for modes in choices)

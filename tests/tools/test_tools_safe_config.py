@@ -12,7 +12,7 @@ ARGUMENTS = {
     "browse": [],
     "deploy": ["a.pth", "b.pth"],
     "export_stitch": ["a.pth", "0", "b.pth"],
-    "plan_memory": ["--size", "32", "32"],
+    "plan": ["--gpus", "1", "--memory", "8"],
     "stitches": [],
     "test": ["a.pth"],
     "train": [],

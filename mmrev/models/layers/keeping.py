@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Function = TypeVar("Function", bound=Callable)
 
+_caches: list[Callable[[], None]] = []
+
 
 def is_traced() -> bool:
     """Whether torch.compile, torch.export or torch.jit.trace records this call."""
@@ -52,6 +54,13 @@ def kept(maxsize: int) -> Callable[[Function], Function]:
                 return cached(*args)
 
         call.cache_info, call.cache_clear = cached.cache_info, cached.cache_clear
+        _caches.append(cached.cache_clear)
         return call
 
     return decorate
+
+
+def forget_kept() -> None:
+    """Free what every function of `kept` has, so that the next call computes anew."""
+    for clear in _caches:
+        clear()

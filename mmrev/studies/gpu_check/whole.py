@@ -12,12 +12,13 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import mmrev
 from mmrev.datasets.batches import seeded
+from mmrev.datasets.synthetic import detection_batch, segmentation_batch
 from mmrev.measure.speed import paired_times
 from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
@@ -236,41 +237,10 @@ def _scope(cfg: Config) -> Iterator[None]:
         yield
 
 
-def batch_of(head: str, size: tuple[int, int], count: int = 2) -> dict:
-    """Images and what is in them, as a loader would give them, on the CPU."""
-    from mmdet.structures import DetDataSample
-    from mmseg.structures import SegDataSample
-
-    generator = np.random.default_rng(0)
-    height, width = size
-    inputs, samples = [], []
-    for index in range(count):
-        pixels = generator.integers(0, 256, (3, height, width), np.uint8)
-        inputs.append(torch.from_numpy(pixels))
-        corners = generator.uniform(0, 0.6, (20, 2))
-        sides = generator.uniform(0.1, 0.4, (20, 2))
-        boxes = np.concatenate([corners, corners + sides], 1)
-        boxes = torch.from_numpy(boxes * [width, height, width, height]).float()
-        labels = torch.from_numpy(generator.integers(0, 80, 20))
-        meta = {
-            "img_id": index,
-            "img_shape": size,
-            "ori_shape": size,
-            "pad_shape": size,
-            "scale_factor": (1.0, 1.0),
-        }
-        if head == "dino":
-            sample: BaseDataElement = DetDataSample(metainfo=meta)
-            sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        else:
-            sample = SegDataSample(metainfo=meta)
-            maps = torch.full((1, height, width), 255)
-            for box, label in zip(boxes.long().tolist(), labels, strict=True):
-                left, top, right, bottom = box
-                maps[:, top:bottom, left:right] = label
-            sample.gt_sem_seg = PixelData(data=maps)
-        samples.append(sample)
-    return {"inputs": inputs, "data_samples": samples}
+def batch_of(head: str, size: tuple[int, int]) -> dict:
+    """Two images and what is in them, as a loader would give them, on the CPU."""
+    make = detection_batch if head == "dino" else segmentation_batch
+    return make(size, 2)
 
 
 def trainer(

@@ -1,0 +1,101 @@
+"""Batches of noise, as a loader would give them, for what needs no data set."""
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+__all__ = ["classification_batch", "detection_batch", "segmentation_batch"]
+
+_OBJECTS = 20
+_IGNORED = 255
+
+
+def detection_batch(
+    size: tuple[int, int], count: int, classes: int = 80, with_masks: bool = False
+) -> dict:
+    """Images with 20 boxes each, for mmdet.
+
+    Args:
+        size: height and width of the images, pixels.
+        count: images.
+        classes: labels are below it.
+        with_masks: whether the boxes are masks, too.
+    """
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    inputs, objects = _scenes(size, count, classes)
+    samples = []
+    for index, (boxes, labels) in enumerate(objects):
+        sample = DetDataSample(metainfo=_metainfo(index, size))
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        if with_masks:
+            masks = np.zeros((len(boxes), *size), np.uint8)
+            for mask, box in zip(masks, boxes.long().tolist(), strict=True):
+                left, top, right, bottom = box
+                mask[top:bottom, left:right] = 1
+            sample.gt_instances.masks = BitmapMasks(masks, *size)
+        samples.append(sample)
+    return {"inputs": inputs, "data_samples": samples}
+
+
+def segmentation_batch(size: tuple[int, int], count: int, classes: int = 80) -> dict:
+    """Images with a map of labels each, for mmseg; arguments as of `detection_batch`.
+
+    20 boxes have a label, the rest is ignored.
+    """
+    from mmseg.structures import SegDataSample
+
+    inputs, objects = _scenes(size, count, classes)
+    samples = []
+    for index, (boxes, labels) in enumerate(objects):
+        sample = SegDataSample(metainfo=_metainfo(index, size))
+        labelled = torch.full((1, *size), _IGNORED)
+        for box, label in zip(boxes.long().tolist(), labels, strict=True):
+            left, top, right, bottom = box
+            labelled[:, top:bottom, left:right] = label
+        sample.gt_sem_seg = PixelData(data=labelled)
+        samples.append(sample)
+    return {"inputs": inputs, "data_samples": samples}
+
+
+def classification_batch(size: tuple[int, int], count: int, classes: int) -> dict:
+    """Images with a label each, for mmpretrain; arguments as of `detection_batch`."""
+    from mmpretrain.structures import DataSample
+
+    inputs, objects = _scenes(size, count, classes)
+    samples = [
+        DataSample(metainfo=_metainfo(index, size)).set_gt_label(labels[:1])
+        for index, (_, labels) in enumerate(objects)
+    ]
+    return {"inputs": inputs, "data_samples": samples}
+
+
+def _scenes(
+    size: tuple[int, int], count: int, classes: int
+) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Images, (3, H, W), and of each its boxes, (20, 4), and their labels, (20,)."""
+    generator = np.random.default_rng(0)
+    height, width = size
+    images, objects = [], []
+    for _ in range(count):
+        pixels = generator.integers(0, 256, (3, height, width), np.uint8)
+        images.append(torch.from_numpy(pixels))
+        corners = generator.uniform(0, 0.6, (_OBJECTS, 2))
+        sides = generator.uniform(0.1, 0.4, (_OBJECTS, 2))
+        boxes = np.concatenate([corners, corners + sides], 1)
+        boxes = torch.from_numpy(boxes * [width, height, width, height]).float()
+        labels = torch.from_numpy(generator.integers(0, classes, _OBJECTS))
+        objects.append((boxes, labels))
+    return images, objects
+
+
+def _metainfo(index: int, size: tuple[int, int]) -> dict:
+    return {
+        "img_id": index,
+        "img_shape": size,
+        "ori_shape": size,
+        "pad_shape": size,
+        "scale_factor": (1.0, 1.0),
+    }

@@ -1,0 +1,345 @@
+"""Trial steps of a config's training, of noise, with weights that need not fit."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from math import prod, sqrt
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import HOOKS, MODELS, OPTIMIZERS
+from torch import Tensor, nn
+
+from mmrev.datasets.batches import seeded
+from mmrev.engine.hooks import CouplingHook
+from mmrev.errors import UserError
+from mmrev.measure.flops import count_flops
+from mmrev.measure.memory import held_memory, peak_memory
+from mmrev.measure.phases import phases, shared_weights
+from mmrev.models.backbones.base import Backbone
+from mmrev.models.layers.keeping import forget_kept
+from mmrev.models.stitching import StitchedBackbone
+from mmrev.reversible import MEMORY_MODES
+from mmrev.runs.costs import Sample, StepCosts, WeightCosts
+from mmrev.runs.nodes import walk
+from mmrev.runs.refusals import named_refusals
+from mmrev.runs.typical import training_batch
+
+__all__ = ["PRECISIONS", "Trial", "own_precision"]
+
+PRECISIONS = ("float32", "bfloat16")
+_PLAIN = ("OptimWrapper", "AGCOptimWrapper", "SAMOptimWrapper")
+# Areas of the images that are measured, and those for as many parameters, whose steps
+# take long. Their sides are multiples of what levels are padded to.
+_AREAS, _LARGE, _AREAS_IF_LARGE = (256**2, 384**2), 5e8, (192**2, 256**2)
+_MULTIPLE = 64
+# Elements of the parameters by which an optimizer is measured.
+_ELEMENTS = 2**16
+
+
+class Trial:
+    """Measures training steps of a config's model, without data, weights or a GPU.
+
+    Args:
+        cfg: of `load_config`, whose scope has been entered.
+        device: where the steps run.
+
+    Attributes:
+        memory: the modes that the whole backbone can have; one of its stages that
+            cannot has the one that keeps least.
+        weights: what the weights bring along.
+
+    Raises:
+        UserError: the config has a mistake, or no backbone of mmrev.
+    """
+
+    def __init__(self, cfg: Config, device: str | torch.device = "cpu"):
+        self.cfg, self.device = cfg, torch.device(device)
+        MMLogger.get_instance("plan", log_level="ERROR")  # what initialises says so
+        with named_refusals(cfg), seeded(0), shared_weights():
+            self.model = MODELS.build(_from_scratch(cfg))
+            self.model.init_weights()
+            for settings in _hooks(cfg, CouplingHook):
+                hook = HOOKS.build(settings)
+                for coefficients in hook.find(self.model):
+                    hook.move(coefficients, 1.0)
+        self.model.to(self.device).train()
+        self._backbones = [m for m in self.model.modules() if isinstance(m, Backbone)]
+        self._stitched = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, StitchedBackbone)
+            and not all(anchor.has_modes for anchor in module.runners)
+        ]
+        if not self._backbones and not self._stitched:
+            raise UserError(
+                f"{cfg.filename}: expected a model with a backbone of mmrev, whose "
+                "memory modes can be planned, got none."
+            )
+        for backbone in self._backbones:
+            backbone.memory_budget_mb = None
+        self._own = [one.memory for one in (*self._backbones, *self._stitched)]
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                # Those of all blocks are never there together.
+                parameter.register_post_accumulate_grad_hook(_drop)
+        self._flops: dict[tuple, int] = {}
+        self.weights = self._weights()
+
+    @property
+    def memory(self) -> list[str]:
+        """The modes that the backbone can have, the one that keeps least last."""
+        found = {
+            mode
+            for backbone in self._backbones
+            for choices in backbone.memory_choices()
+            for mode in choices
+        }
+        for backbone in self._stitched:
+            found |= {"store", "recompute", *(["reverse"] * bool(backbone.coupling))}
+        return [mode for mode in MEMORY_MODES if mode in found]
+
+    def partly(self, mode: str) -> list[list[str]]:
+        """What lies between 'store' and a mode: the first stages in it, ever more.
+
+        Of a model with one backbone of mmrev, whose stages have modes of their own.
+        """
+        if len(self._backbones) != 1 or self._stitched or mode == "store":
+            return []
+        choices = self._backbones[0].memory_choices()
+        modes = [mode if mode in one else one[-1] for one in choices]
+        return [
+            [*modes[:count], *["store"] * (len(modes) - count)]
+            for count in range(1, len(modes))
+        ]
+
+    def step_costs(
+        self, memory: str | Sequence[str] | None, precision: str, size: tuple[int, int]
+    ) -> StepCosts:
+        """Measure how a step grows up to a size of the images.
+
+        Args:
+            memory: a mode; modes of the stages of the only backbone; None, those of the
+                config.
+            precision: one of `PRECISIONS`.
+            size: height and width, pixels. Images that are not much larger than those
+                measured otherwise are measured themselves.
+        """
+        self._set_memory(memory)
+        wrapper = self._optim_wrapper(precision)
+        sizes = self.sizes(size)
+        places = [(sizes[0], 1), (sizes[0], 2), *((one, 1) for one in sizes[1:])]
+        return StepCosts(self.weights, [self._sample(wrapper, *one) for one in places])
+
+    def flops(
+        self, memory: str | Sequence[str] | None, batch: int, size: tuple[int, int]
+    ) -> float:
+        """Multiply-adds of a step, what runs again in a memory mode included.
+
+        They are counted for one image at the sizes of `step_costs`.
+
+        Args:
+            memory: as of `step_costs`.
+            batch: images.
+            size: height and width, pixels.
+        """
+        sizes = self.sizes(size)
+        counted = [self._count_flops(memory, one) for one in sizes]
+        if len(sizes) == 1:
+            return batch * counted[0]
+        (small, large), pixels = counted, [prod(one) for one in sizes]
+        slope = (large - small) / (pixels[1] - pixels[0])
+        return batch * (small + slope * (prod(size) - pixels[0]))
+
+    def _set_memory(self, memory: str | Sequence[str] | None) -> None:
+        every = (*self._backbones, *self._stitched)
+        for backbone, own in zip(every, self._own, strict=True):
+            if memory is None:
+                modes = own
+            elif isinstance(memory, str) and isinstance(backbone, Backbone):
+                choices = backbone.memory_choices()
+                modes = [memory if memory in one else one[-1] for one in choices]
+            else:
+                modes = memory
+            if isinstance(backbone, Backbone):
+                backbone.set_memory(modes)
+            else:
+                backbone.memory = modes
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The sizes to measure, of the shape of images of a size."""
+        large = self.weights.weights > 4 * _LARGE
+        areas = _AREAS_IF_LARGE if large else _AREAS
+        if prod(size) <= areas[1]:
+            return [size]
+        return [
+            tuple(
+                _MULTIPLE * max(1, round(side * sqrt(area / prod(size)) / _MULTIPLE))
+                for side in size
+            )
+            for area in areas
+        ]
+
+    def _sample(
+        self, wrapper: OptimWrapper, size: tuple[int, int], batch: int
+    ) -> Sample:
+        step = self._step(wrapper, size, batch)
+        forget_kept()  # what was computed once for a size is there in a training, too
+        found = phases(step, self.model, self.device)
+        start = time.perf_counter()
+        step()
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).synchronize(self.device)
+        return Sample(size, batch, found, time.perf_counter() - start)
+
+    def _count_flops(
+        self, memory: str | Sequence[str] | None, size: tuple[int, int]
+    ) -> int:
+        """Of one image; counted once, as every precision and batch has them."""
+        key = str(memory), size
+        if key not in self._flops:
+            self._set_memory(memory)
+            step = self._step(self._optim_wrapper(PRECISIONS[0]), size, 1)
+            self._flops[key] = count_flops(step)
+        return self._flops[key]
+
+    def _step(
+        self, wrapper: OptimWrapper, size: tuple[int, int], batch: int
+    ) -> Callable[[], None]:
+        """Forward and backward pass, as the wrapper has them, without its update."""
+        preprocessor = self.model.data_preprocessor
+        preprocessor.batch_augments = None  # of fixed sizes, some
+        if getattr(preprocessor, "size", None) is not None:
+            preprocessor.size = size
+        data = training_batch(self.cfg, size, batch)
+
+        @torch.enable_grad()
+        def step() -> None:
+            # The preprocessor changes samples.
+            samples = [sample.clone() for sample in data["data_samples"]]
+            with seeded(0):
+                self.model.train_step({**data, "data_samples": samples}, wrapper)
+
+        return step
+
+    def _optim_wrapper(self, precision: str) -> OptimWrapper:
+        settings = ConfigDict(self.cfg.optim_wrapper)
+        for key in ("loss_scale", "dtype", "use_fp16"):
+            settings.pop(key, None)
+        kind = _plain_wrapper(self.cfg)
+        if precision == "bfloat16":
+            kind = kind.replace("Optim", "BFloat16Optim")
+        settings.type = kind if kind == "OptimWrapper" else f"mmrev.{kind}"
+        with named_refusals(self.cfg):
+            wrapper = build_optim_wrapper(self.model, settings)
+        wrapper.optimizer.step = lambda: None
+        return wrapper
+
+    def _weights(self) -> WeightCosts:
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        weights = sum(tensor.nbytes for tensor in tensors)
+        trained = [p.nbytes for p in self.model.parameters() if p.requires_grad]
+        gradients, largest = sum(trained), max(trained)
+        alone, both = (self._optimizer(count) for count in (1, 2))
+        in_turn = both[1] < 1.5 * alone[1]  # or all together
+        averages = len(list(_hooks(self.cfg, EMAHook)))
+        displaced = _plain_wrapper(self.cfg).startswith("SAM")
+        return WeightCosts(
+            weights=weights,
+            gradients=gradients,
+            state=round(alone[0] * gradients),
+            copies=averages * weights + displaced * gradients,
+            update=round(alone[1] * (largest if in_turn else gradients)),
+            unit=max(map(_bytes, _blocks(self.model)), default=gradients),
+        )
+
+    def _optimizer(self, count: int) -> tuple[float, float]:
+        """What the optimizer keeps of some parameters, and takes beside at a step.
+
+        Both over the bytes of one of them.
+        """
+        parameters = [
+            nn.Parameter(torch.ones(_ELEMENTS, device=self.device))
+            for _ in range(count)
+        ]
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        settings = {**self.cfg.optim_wrapper.optimizer, "params": parameters}
+        with named_refusals(self.cfg):
+            optimizer = OPTIMIZERS.build(settings)
+        size = parameters[0].nbytes
+        kept = held_memory(optimizer.step, self.device)
+        return kept / size, peak_memory(optimizer.step, self.device) / size
+
+
+def own_precision(cfg: Config) -> str:
+    """Of `PRECISIONS`, the one in which a config trains."""
+    kind = _wrapper(cfg)
+    return "bfloat16" if "Amp" in kind or "BFloat16" in kind else "float32"
+
+
+def _wrapper(cfg: Config) -> str:
+    return str(cfg.optim_wrapper.get("type", "OptimWrapper")).removeprefix("mmrev.")
+
+
+def _plain_wrapper(cfg: Config) -> str:
+    """The type of a config's optimizer wrapper in single precision.
+
+    Raises:
+        UserError: it is not one of those whose half-precision forms are known.
+    """
+    kind = _wrapper(cfg)
+    plain = kind.replace("Amp", "").replace("BFloat16", "")
+    if plain not in _PLAIN:
+        raise UserError(
+            f"{cfg.filename}: expected optim_wrapper.type one of {', '.join(_PLAIN)}, "
+            f"or a half-precision form of one, got {kind}; its steps are not known."
+        )
+    return plain
+
+
+def _from_scratch(cfg: Config) -> ConfigDict:
+    """The model of a config, which starts from no file of weights."""
+    model = copy.deepcopy(cfg.model)  # which mmdet writes into
+    if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
+        model.setdefault("data_preprocessor", cfg.data_preprocessor)
+    for node in list(walk(model)):
+        if not isinstance(node.value, ConfigDict):
+            continue
+        stated = node.value.get("init_cfg") or []
+        stated = stated if isinstance(stated, list) else [stated]
+        if any("Pretrained" in str(one.get("type")) for one in stated):
+            node.value.init_cfg = None
+        if node.value.get("pretrained"):  # of timm, and of older mmdet
+            node.value.pretrained = False if "model_name" in node.value else None
+    return model
+
+
+def _hooks(cfg: Config, cls: type) -> Iterator[ConfigDict]:
+    """The custom hooks of a config of a class, or of classes derived from it."""
+    for hook in cfg.get("custom_hooks") or []:
+        found = HOOKS.get(str(hook.get("type")))
+        if found is not None and issubclass(found, cls):
+            yield hook
+
+
+def _drop(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """What models repeat: members of lists, of sequences in a list their members."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                yield from block if isinstance(block, nn.Sequential) else [block]
+
+
+def _bytes(block: nn.Module) -> int:
+    """Of a block's parameters; 0 if it consists of blocks itself."""
+    if any(isinstance(module, nn.ModuleList) for module in block.modules()):
+        return 0
+    return sum(parameter.nbytes for parameter in block.parameters())

@@ -1,0 +1,29 @@
+"""Predict what a config's training takes, and recommend how it fits its GPUs."""
+
+from argparse import ArgumentParser
+
+from mmrev.errors import one_line_errors
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """Parse and plan."""
+    from mmrev.runs.config import add_config_arguments
+    from mmrev.runs.overrides import OverrideAction
+    from mmrev.runs.plan import plan
+
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add_config_arguments(parser, "of mmdet, mmseg or mmpretrain")
+    add("--gpus", type=int, required=True, help="devices")
+    add("--memory", type=float, required=True, help="of each, GB (1e9)")
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the images, pixels")
+    add("--tflops", type=float, help="of a device: times by operations, not measured")
+    add("--device", default="cpu", help="that measures")
+    add("--cfg-options", nargs="+", action=OverrideAction, metavar="KEY=VALUE")
+    add("--json", action="store_true", help="print JSON")
+    plan(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
