@@ -3,7 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
 from mmrev.engine.hooks import UnreadableImagesHook
+from mmrev.engine.hooks.preemption import preemptible
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
 from mmrev.runs.check import CheckHook
@@ -24,6 +25,7 @@ from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
 from mmrev.runs.folders import require_writable
+from mmrev.runs.lock import locked
 from mmrev.runs.overrides import OverrideAction
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
@@ -61,10 +63,11 @@ def train(args: Namespace) -> None:
     """Train as ``tools/train.py`` was asked to.
 
     Raises:
+        SystemExit: Status 75, where the run was asked to end: it is to be continued.
         UserError: Names the path or key at fault, before anything is written.
     """
     cfg = _prepare(args)
-    with named_refusals(cfg):
+    with _alone(cfg), preemptible(), named_refusals(cfg):
         for step in TRAIN_STEPS:
             step(cfg, args)
         with _runner(cfg) as runner:
@@ -109,6 +112,12 @@ def _prepare(args: Namespace) -> Config:
             "this runs on the CPU; python -m mmrev.doctor says what is missing."
         )
     return cfg
+
+
+def _alone(cfg: Config) -> AbstractContextManager:
+    """Of the processes of a run, the first keeps its work dir."""
+    first = os.environ.get(_RANKS.get(cfg.launcher, ""), "0") == "0"
+    return locked(cfg.work_dir) if first else nullcontext()
 
 
 @contextmanager

@@ -120,6 +120,11 @@ def write_whole_checkpoints(cfg: Config, args: Namespace) -> None:
         hooks.checkpoint.type = "mmrev.AtomicCheckpointHook"
 
 
+def end_when_asked(cfg: Config, args: Namespace) -> None:
+    """Add a hook: SIGTERM and SIGUSR1 save the run and end it."""
+    _add_hook(cfg, type="mmrev.PreemptionHook")
+
+
 def resume_exactly(cfg: Config, args: Namespace) -> None:
     """Add a hook: a resumed run sees and draws what an uninterrupted one does."""
     _add_hook(cfg, type="mmrev.ExactResumeHook")
@@ -205,6 +210,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     resume,
     require_initial_weights,
     write_whole_checkpoints,
+    end_when_asked,
     resume_exactly,
     stop_when_diverged,
     require_writable_folders,

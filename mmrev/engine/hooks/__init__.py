@@ -1,4 +1,4 @@
-"""Hooks of a run: files, images, records, seeds, schedules, transferred classes."""
+"""Hooks of a run: its files and end, images, records, seeds, schedules, classes."""
 
 from mmrev.engine.hooks.checkpoint import AtomicCheckpointHook, StrictCheckpointHook
 from mmrev.engine.hooks.coupling import CouplingHook
@@ -6,6 +6,7 @@ from mmrev.engine.hooks.divergence import DivergenceHook
 from mmrev.engine.hooks.draw import DrawPredictionsHook
 from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
+from mmrev.engine.hooks.preemption import PreemptionHook
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
 from mmrev.engine.hooks.transfer_classes import TransferClassesHook
@@ -18,6 +19,7 @@ __all__ = [
     "DrawPredictionsHook",
     "ExactResumeHook",
     "FadeHook",
+    "PreemptionHook",
     "RecordHook",
     "StitchFitHook",
     "StitchSamplerHook",
