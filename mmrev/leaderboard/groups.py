@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.stats import ttest_ind_from_stats
 
@@ -140,6 +141,9 @@ def ranks(groups: Sequence[Group], task: Task | None = None) -> list[int | None]
 def _setting(record: MeasuredRecord) -> tuple:
     config = dict(record.config.resolved)
     if isinstance(config.get("randomness"), dict):
+        seed = config["randomness"].get("seed")
+        # A sweep keeps what each seed starts from in a folder named by it.
+        config = _without_folder(config, f"/seed-{seed}/")
         config["randomness"] = {**config["randomness"], "seed": None}
     training = record.training
     return (
@@ -147,6 +151,15 @@ def _setting(record: MeasuredRecord) -> tuple:
         *(record.dataset, tuple(record.protocols), record.model.stitch),
         *(training.epochs, training.iterations),
     )
+
+
+def _without_folder(value: Any, folder: str) -> Any:
+    """A part of a config whose paths do not tell one folder from another."""
+    if isinstance(value, dict):
+        return {key: _without_folder(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folder(item, folder) for item in value]
+    return value.replace(folder, "/") if isinstance(value, str) else value
 
 
 def _test_of(group: Group, task: Task | None) -> tuple | None:

@@ -36,6 +36,22 @@ def test_seeds_of_one_config_are_a_group():
     assert again.std("coco/bbox_mAP") is None
 
 
+def started(folder, seed):
+    """A training that starts from weights in a folder."""
+    init = {"init_cfg": {"checkpoint": f"{folder}/epoch_1.pth"}}
+    resolved = {"model": init, "randomness": {"seed": seed}}
+    config = {"name": "net", "resolved": resolved}
+    return measured(config=config, checkpoint={"sha256": f"{seed:064x}"})
+
+
+def test_seeds_that_start_from_weights_of_their_own_are_a_group():
+    of_seeds = [started(f"out/cls-1/seed-{seed}", seed) for seed in (0, 1)]
+    assert len(grouped(of_seeds)) == 1
+    # Of another setting, or all from one seed's: not what differs in the seed alone.
+    assert len(grouped([*of_seeds, started("out/cls-2/seed-2", 2)])) == 2
+    assert len(grouped([*of_seeds, started("out/cls-1/seed-0", 2)])) == 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
