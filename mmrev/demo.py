@@ -5,18 +5,14 @@ training continues from its newest checkpoint. So the demo may be killed anywher
 repeating it does what is left.
 """
 
-import ctypes
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,6 +24,7 @@ from mmrev.errors import UserError, nearest
 from mmrev.hashes import add_files
 from mmrev.leaderboard.record import Record
 from mmrev.leaderboard.store import load_records
+from mmrev.processes import ends_with_parent
 
 SCENES = Path("data/scenes")
 CONFIGS = Path("configs/demo")
@@ -39,7 +36,6 @@ SOURCES = (
     "configs/_base_/datasets/scenes_*.py",
     "mmrev/datasets/*.py",
 )
-_PR_SET_PDEATHSIG = 1
 
 
 # The anchors of the stitched demo, small to large. It starts from their classifiers,
@@ -282,7 +278,8 @@ def _run(step: Step, work_dir: Path, state: dict) -> None:
     try:
         status = subprocess.run(
             [sys.executable, *step.command],
-            preexec_fn=partial(_die_with_parent, os.getpid()),
+            # A killed demo must not leave a training that the next one runs into.
+            preexec_fn=ends_with_parent(),
         ).returncode
     finally:
         earlier = state["seconds"].get(step.title, 0.0)
@@ -300,11 +297,3 @@ def _run(step: Step, work_dir: Path, state: dict) -> None:
         )
     state["done"].append(step.title)
     _save(state, work_dir)
-
-
-def _die_with_parent(parent: int) -> None:
-    # A killed demo must not leave a training behind that the next one runs into.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
