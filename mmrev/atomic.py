@@ -43,10 +43,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         )
         temporary = Path(name)
         os.close(descriptor)
-        # A temporary file is private to its owner; give the result the permissions
-        # that open() would have given.
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
+        # A temporary file is private to its owner, as is what safetensors puts in its
+        # place; give the result the permissions that open() would have given.
+        temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         os.replace(temporary, path)
         # The rename itself reaches the disk with the folder. Some network file systems

@@ -17,6 +17,7 @@ from mmrev.checkpoints.files import (
     save_state_dict,
 )
 from mmrev.checkpoints.layout import Layout
+from mmrev.checkpoints.rewrite import rewrite_run
 
 __all__ = [
     "LAYOUTS",
@@ -30,6 +31,7 @@ __all__ = [
     "coverage_table",
     "load_backbone",
     "load_checkpoint_file",
+    "rewrite_run",
     "save_state_dict",
     "unwrap_state_dict",
 ]

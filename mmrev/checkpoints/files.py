@@ -1,5 +1,6 @@
 """Reading and writing checkpoint files without running what they contain."""
 
+import json
 import pickle
 import re
 from argparse import Namespace
@@ -17,6 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmrev.atomic import replacing
+
+# Where a .safetensors file of ours keeps what the run said of itself.
+_META = "mmrev.meta"
 
 
 def _history_statistic(owner: object, name: str) -> object:
@@ -59,7 +63,8 @@ def load_checkpoint_file(path: str | Path) -> dict:
             kept in torch.hub's cache.
 
     Returns:
-        What was saved; for ``.safetensors`` the tensors by name.
+        What was saved; for ``.safetensors`` the tensors by name, of a run's weights
+        under ``state_dict``, beside their ``meta``.
 
     Raises:
         FileNotFoundError: if there is no such file, or it cannot be downloaded.
@@ -73,7 +78,7 @@ def load_checkpoint_file(path: str | Path) -> dict:
         )
     try:
         if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
+            return _load_safetensors(file)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -97,21 +102,50 @@ def load_checkpoint_file(path: str | Path) -> dict:
     return content
 
 
-def save_state_dict(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+def save_state_dict(
+    state_dict: Mapping[str, Tensor], path: str | Path, meta: Mapping | None = None
+) -> None:
     """Write weights, so that `path` is either complete or untouched.
 
     Args:
         state_dict: tensors by name.
         path: a ``.safetensors`` file holds the tensors; any other one
             ``{'state_dict': state_dict}``, as OpenMMLab's loaders expect it.
+        meta: of the run that they are from, values that JSON knows.
     """
     path = Path(path)
     with replacing(path) as part:
         if path.suffix == ".safetensors":
-            tensors = {key: value.contiguous() for key, value in state_dict.items()}
-            safetensors.torch.save_file(tensors, part)
+            # The format refuses tensors that share memory.
+            tensors = {key: value.clone() for key, value in state_dict.items()}
+            tensors = {key: value.contiguous() for key, value in tensors.items()}
+            strings = None
+            if meta is not None:
+                strings = {"format": "pt", _META: json.dumps(meta)}
+            safetensors.torch.save_file(tensors, part, strings)
         else:
-            torch.save({"state_dict": dict(state_dict)}, part)
+            content = {"state_dict": dict(state_dict)}
+            if meta is not None:
+                content["meta"] = dict(meta)
+            torch.save(content, part)
+
+
+def _load_safetensors(file: Path) -> dict:
+    tensors = safetensors.torch.load_file(file)
+    with safetensors.safe_open(file, "pt") as opened:
+        strings = opened.metadata() or {}
+    if _META not in strings:
+        return tensors
+    try:
+        meta = json.loads(strings[_META])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_damaged(file, error)) from None
+    if not isinstance(meta, dict):
+        raise ValueError(
+            f"Checkpoint {file}: expected its metadata {_META} to be an object of "
+            f"JSON, got a {type(meta).__name__}. Convert the original once more."
+        )
+    return {"state_dict": tensors, "meta": meta}
 
 
 def _download(url: str) -> Path:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from mmrev.checkpoints import rewrite_run
 from mmrev.evaluation.predictions import read_predictions
 from mmrev.runs.config import load_config
 
@@ -20,6 +21,32 @@ DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
 
 def sha256(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_weights_in_another_file_leave_the_same_record(run, project, tmp_path):
+    records = []
+    rewrite_run(project / DET, tmp_path / "epoch_2.safetensors")
+    for number, path in enumerate((DET, tmp_path / "epoch_2.safetensors")):
+        out = tmp_path / str(number)
+        assert run("test", "det.py", path, "--work-dir", out).status == 0
+        (record,) = (out / "records").glob("det-*.json")
+        records.append(json.loads(record.read_text()))
+    there, here = records
+    assert here["checkpoint"]["name"] == "epoch_2.safetensors"
+    assert here["checkpoint"]["sha256"] == sha256(tmp_path / "epoch_2.safetensors")
+    for key in ("metrics", "seeds", "model", "config"):
+        assert here[key] == there[key]
+    assert here["training"]["iterations"] == there["training"]["iterations"] == 4
+
+
+def test_a_damaged_checkpoint_is_not_tested(run, project, tmp_path):
+    content = bytearray((project / DET).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "epoch_2.pth").write_bytes(content)
+    shutil.copy(project / f"{DET}.sha256", tmp_path)
+    result = run("test", "det.py", tmp_path / "epoch_2.pth", "--work-dir", tmp_path)
+    assert result.status == 1
+    assert "epoch_2.pth is damaged: its SHA-256 is not the one in" in result.err
 
 
 def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_path):
