@@ -157,6 +157,47 @@ def test_resume_passes_over_what_is_no_checkpoint(run, project, tmp_path):
     assert "epoch_1.pth (epoch 1, iteration 2)" in said[3]
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk; `disk(size)` makes it one of so many bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount")
+
+    def resize(size: int) -> Path:
+        options = f"remount,size={size}"
+        subprocess.run(["mount", "-o", options, str(folder)], check=True)
+        return folder
+
+    yield resize
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_one_checkpoint(run, project, disk):
+    """The second one does not fit beside the first, which goes only after it."""
+    size = (project / "work_dirs/det/epoch_1.pth").stat().st_size
+    folder = disk(int(1.5 * size))
+    keep = "default_hooks.checkpoint.max_keep_ckpts=1"
+    command = ("train", "det.py", "--work-dir", folder, "--cfg-options", keep)
+    result = run(*command)
+    assert result.status == 1
+    assert result.err == (
+        f"error: No space left on device: {folder}/epoch_2.pth; free some space, then "
+        "continue with --resume.\n"
+    )
+    assert {path.name for path in folder.glob("*.pth*")} == {
+        "epoch_1.pth",
+        "epoch_1.pth.sha256",
+    }
+    assert not list(folder.glob(".*"))
+    disk(4 * size)
+    result = run(*command, "--resume")
+    assert result.status == 0 and "epoch_1.pth (epoch 1, iteration 2)" in result.out
+    assert [path.name for path in folder.glob("*.pth")] == ["epoch_2.pth"]
+
+
 def test_resume_with_nothing_there_starts_anew(run, tmp_path):
     result = run("train", "det.py", "--work-dir", tmp_path / "new", "--resume")
     assert result.status == 0

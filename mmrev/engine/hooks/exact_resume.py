@@ -57,7 +57,9 @@ class ExactResumeHook(Hook):
                 )
         else:
             self._place_batches(runner, done)
-        if not done and self._validation_is_due(runner):
+        # Of other batches, the epoch that it was made in starts anew.
+        inside = done or self._meta.get("batches_done", (0,))[0]
+        if not inside and self._validation_is_due(runner):
             runner.val_loop.run()
 
     def _place_batches(self, runner: Runner, done: int) -> None:
