@@ -7,16 +7,23 @@ entry only to name the first fault of a column that has one.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from mmrev.errors import UserError
 
-__all__ = ["Contents", "check_instances", "check_panoptic", "listed"]
+__all__ = [
+    "Contents",
+    "EntryError",
+    "check_instances",
+    "check_panoptic",
+    "collect_faults",
+    "listed",
+]
 
 _NUMBERS = {int, float}
 _IDS = {int, float, str}
@@ -25,6 +32,7 @@ _CROWD = "0 or 1"
 _MENDED = "mend the file"
 # Boxes that reach so far beyond their image, of all, are likely corners.
 _MANY = 0.1
+_BEYOND = "reach beyond their image"
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,30 @@ class Contents:
         counts: objects to be found of each, by id; crowds are none.
         left_out: objects that mmdet leaves out, by the reason.
         remarks: what is odd about the file without being wrong.
+        images: how many it lists.
+        odd: objects that are left out, or reach beyond their image, by the reason.
     """
 
     categories: dict[Hashable, str]
     counts: dict[Hashable, int]
     left_out: dict[str, int]
     remarks: tuple[str, ...]
+    images: int
+    odd: dict[str, list[dict]] = field(repr=False)
+
+
+class EntryError(UserError):
+    """Entries of one list are wrong in one way; the message names the first.
+
+    Attributes:
+        where: name of the list.
+        entries: all of them.
+        what: field and what was expected.
+    """
+
+    def __init__(self, message: str, where: str, entries: list, what: str):
+        super().__init__(message)
+        self.where, self.entries, self.what = where, entries, what
 
 
 class _Entries:
@@ -50,44 +76,63 @@ class _Entries:
     Args:
         path: of the file.
         entries: the list.
-        name: names an entry by its position, as in ``annotations[3]``.
+        where: its name.
+        name: names an entry by its position; default as in ``annotations[3]``.
 
     Raises:
         UserError: it is no list of dicts.
     """
 
-    def __init__(self, path: str, entries: Any, name: str | Callable[[int], str]):
+    def __init__(
+        self,
+        path: str,
+        entries: Any,
+        where: str,
+        name: Callable[[int], str] | None = None,
+    ):
         self.path = path
-        self.name = name if callable(name) else lambda index: f"{name}[{index}]"
+        self.where = where
+        self.name = name or (lambda index: f"{where}[{index}]")
         if not isinstance(entries, list):
             raise UserError(
-                f"{path}: field '{name}': expected a list, got {_shown(entries)}; "
+                f"{path}: field '{where}': expected a list, got {_shown(entries)}; "
                 f"{_MENDED}."
             )
         self.entries = entries
-        for index, kind in enumerate(map(type, entries)):
-            if kind is not dict:
-                raise UserError(
-                    f"{path}: {self.name(index)}: expected a dict, got "
-                    f"{_shown(entries[index])}; {_MENDED}."
-                )
+        if wrong := [i for i, one in enumerate(entries) if type(one) is not dict]:
+            raise EntryError(
+                f"{path}: {self.name(wrong[0])}: expected a dict, got "
+                f"{_shown(entries[wrong[0]])}; {_MENDED}.",
+                where,
+                [entries[index] for index in wrong],
+                "expected a dict",
+            )
 
     def refuse(
-        self, index: int, field: str, expected: str, remedy: str = _MENDED
-    ) -> NoReturn:
-        """Name an entry whose field is wrong."""
-        entry = self.entries[index]
+        self, indices: Iterable[int], field: str, expected: str, remedy: str = _MENDED
+    ) -> None:
+        """Refuse entries whose field is wrong, if there are any.
+
+        Raises:
+            EntryError: names the first.
+        """
+        indices = list(indices)
+        if not indices:
+            return
+        entry = self.entries[indices[0]]
         number = f" (id {_shown(entry['id'])})" if "id" in entry else ""
         got = _shown(entry[field]) if field in entry else "no such field"
-        raise UserError(
-            f"{self.path}: {self.name(index)}{number}, field '{field}': expected "
-            f"{expected}, got {got}; {remedy}."
+        raise EntryError(
+            f"{self.path}: {self.name(indices[0])}{number}, field '{field}': expected "
+            f"{expected}, got {got}; {remedy}.",
+            self.where,
+            [self.entries[index] for index in indices],
+            f"field '{field}': expected {expected}",
         )
 
     def refuse_where(self, wrong: np.ndarray, *what: str) -> None:
-        """Name the first entry that is wrong, if one is."""
-        if wrong.any():
-            self.refuse(int(wrong.argmax()), *what)
+        """Refuse the entries that are wrong, if some are."""
+        self.refuse(np.flatnonzero(wrong), *what)
 
     def column(
         self, field: str, kinds: set[type], expected: str, default: Any = None
@@ -96,7 +141,7 @@ class _Entries:
         values = [entry.get(field, default) for entry in self.entries]
         if not set(map(type, values)) <= kinds:
             wrong = (i for i, value in enumerate(values) if type(value) not in kinds)
-            self.refuse(next(wrong), field, expected)
+            self.refuse(wrong, field, expected)
         return values
 
     def ids(self, owners: Sequence[Hashable] | None = None) -> list[Hashable]:
@@ -104,11 +149,7 @@ class _Entries:
         ids = self.column("id", _IDS, "a number or a text")
         keys = ids if owners is None else list(zip(owners, ids, strict=True))
         if len(set(keys)) < len(keys):
-            seen = set()
-            for index, key in enumerate(keys):
-                if key in seen:
-                    self.refuse(index, "id", "an id that no other entry has")
-                seen.add(key)
+            self.refuse(_repeated(keys), "id", "an id that no other entry has")
         return ids
 
     def numbers(self, field: str, expected: str, least: float = -np.inf) -> np.ndarray:
@@ -126,12 +167,16 @@ class _Entries:
             wrong = (
                 i for i, box in enumerate(boxes) if not set(map(type, box)) <= _NUMBERS
             )
-            self.refuse(next(wrong), "bbox", _BOX)
+            self.refuse(wrong, "bbox", _BOX)
         flat = np.fromiter(chain.from_iterable(boxes), float, 4 * len(boxes))
         boxes = flat.reshape(-1, 4)
         wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
         self.refuse_where(wrong, "bbox", _BOX)
         return boxes
+
+    def of(self, chosen: np.ndarray) -> list[dict]:
+        """Those that are chosen, (N,) bool."""
+        return [self.entries[index] for index in np.flatnonzero(chosen)]
 
     def crowds(self) -> np.ndarray:
         """Which entries are crowds, (N,) bool; none that does not say so."""
@@ -151,10 +196,13 @@ class _Entries:
         found = np.fromiter((value in ids for value in values), bool, len(values))
         if not found.all():
             texts = {str(one) for one in ids}
-            for index in np.flatnonzero(~found):
-                if str(values[index]) in texts or not found.any():
-                    kind = "text" if type(next(iter(ids), 0)) is str else "number"
-                    self.refuse(index, field, f"the id of one of '{where}', a {kind}")
+            kind = "text" if type(next(iter(ids), 0)) is str else "number"
+            mistaken = (
+                index
+                for index in np.flatnonzero(~found)
+                if str(values[index]) in texts or not found.any()
+            )
+            self.refuse(mistaken, field, f"the id of one of '{where}', a {kind}")
         return found
 
 
@@ -201,17 +249,19 @@ def check_instances(
         ),
         "outside of their image": (inside <= 0).any(axis=1),
     }
-    kept, left_out = _sort_out(reasons, len(boxes))
-    beyond = (ends[kept] > extents[kept] + 1).any(axis=1)
-    if len(beyond) and beyond.mean() > _MANY:
+    kept, odd = _sort_out(reasons, objects)
+    beyond = kept & (ends > extents + 1).any(axis=1)
+    if beyond.sum() > _MANY * kept.sum():
         remarks += (
-            f"{beyond.sum()} of {len(beyond)} boxes reach beyond their image; are they "
-            "x, y, width, height, and of these images?",
+            f"{beyond.sum()} of {kept.sum()} boxes {_BEYOND}; are they x, y, width, "
+            "height, and of these images?",
         )
     if masks == "read":
         _check_masks(objects, sizes, kept)
-    counted = kept & ~crowds
-    return _contents(objects, counted, names, left_out, remarks)
+    contents = _contents(objects, kept & ~crowds, names, odd, remarks, len(sizes))
+    if beyond.any():
+        odd[_BEYOND] = objects.of(beyond)
+    return contents
 
 
 def check_panoptic(content: Any, path: str, classes: Sequence[str]) -> Contents:
@@ -247,7 +297,7 @@ def check_panoptic(content: Any, path: str, classes: Sequence[str]) -> Contents:
         owner = owners[index]
         return f"annotations[{owner}].segments_info[{index - first[owner]}]"
 
-    segments = _Entries(path, list(chain.from_iterable(lists)), name)
+    segments = _Entries(path, list(chain.from_iterable(lists)), "segments_info", name)
     segments.ids(owners.tolist())
     expected = "the id of a category that is one of the data set's classes"
     known = segments.known("category_id", names, "categories")
@@ -256,8 +306,36 @@ def check_panoptic(content: Any, path: str, classes: Sequence[str]) -> Contents:
     areas = segments.numbers("area", "a finite number of pixels")
     small = (boxes[:, 2:] < 1).any(axis=1) | (areas <= 0)
     reasons = {"narrower than a pixel or of area 0": small}
-    kept, left_out = _sort_out(reasons, len(boxes))
-    return _contents(segments, kept & ~crowds, names, left_out, remarks)
+    kept, odd = _sort_out(reasons, segments)
+    return _contents(segments, kept & ~crowds, names, odd, remarks, len(sizes))
+
+
+def collect_faults(
+    content: Any, check: Callable[[Any], Contents]
+) -> tuple[list[UserError], Any, Contents | None]:
+    """Find every fault of a file, not the first alone.
+
+    Args:
+        content: what the file holds; it stays as it is.
+        check: `check_instances` or `check_panoptic`, with all but the content.
+
+    Returns:
+        The faults; the content without the entries at fault; what a data set takes from
+        that, None where it can take nothing.
+    """
+    faults = []
+    while True:
+        try:
+            return faults, content, check(content)
+        except EntryError as error:
+            faults.append(error)
+            # What belongs to a category would be at fault next, without being so.
+            if error.where == "categories":
+                return faults, content, None
+            content = _without(content, {id(one) for one in error.entries})
+        except UserError as error:
+            faults.append(error)
+            return faults, content, None
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
@@ -271,8 +349,8 @@ def _check_fields(content: Any, path: str, *fields: str) -> None:
     expected = "expected a dict with 'images', 'annotations' and 'categories'"
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: {expected}, got {_shown(content)}; {_MENDED}.")
-    for field in fields:
-        if field not in content:
+    for name in fields:
+        if name not in content:
             found = listed(content) or "nothing"
             raise UserError(f"{path}: {expected}, got one of {found}; {_MENDED}.")
 
@@ -298,14 +376,9 @@ def _check_categories(
     wanted = set(classes)
     chosen = {one: name for one, name in zip(ids, names, strict=True) if name in wanted}
     if len(chosen) > len(classes):
-        seen = set()
-        for index, name in enumerate(names):
-            if name in seen and name in wanted:
-                remedy = "give each class one category, or rename the one that is none"
-                categories.refuse(
-                    index, "name", "a name that no other category has", remedy
-                )
-            seen.add(name)
+        twice = (index for index in _repeated(names) if names[index] in wanted)
+        remedy = "give each class one category, or rename the one that is none"
+        categories.refuse(twice, "name", "a name that no other category has", remedy)
     if list(chosen.values()) == list(classes):
         return chosen, ()
     # mmdet numbers the labels in the file's order, and names them in the config's.
@@ -338,23 +411,26 @@ def _extents(objects: _Entries, sizes: Mapping) -> np.ndarray:
 
 
 def _check_masks(objects: _Entries, sizes: Mapping, kept: np.ndarray) -> None:
+    polygons, codes = [], []
     for index in np.flatnonzero(kept).tolist():
         entry = objects.entries[index]
         mask = entry.get("segmentation")
-        width, height = sizes[entry["image_id"]]
         if isinstance(mask, dict):
-            expected = (
-                f"run lengths with 'counts' and 'size' [{height:g}, {width:g}], the "
-                "height and width of its image"
-            )
-            sound = isinstance(mask.get("counts"), list | str) and (
-                mask.get("size") == [height, width]
-            )
-        else:
-            expected = "polygons, lists of x and y in turn (masks are read)"
-            sound = isinstance(mask, list) and mask and all(map(_is_polygon, mask))
-        if not sound:
-            objects.refuse(index, "segmentation", expected)
+            width, height = sizes[entry["image_id"]]
+            sound = isinstance(mask.get("counts"), list | str)
+            if not sound or mask.get("size") != [height, width]:
+                codes.append(index)
+        elif not (isinstance(mask, list) and mask and all(map(_is_polygon, mask))):
+            polygons.append(index)
+    expected = "polygons, lists of x and y in turn (masks are read)"
+    objects.refuse(polygons, "segmentation", expected)
+    if codes:
+        width, height = sizes[objects.entries[codes[0]]["image_id"]]
+        expected = (
+            f"run lengths with 'counts' and 'size' [{height:g}, {width:g}], the height "
+            "and width of its image"
+        )
+        objects.refuse(codes, "segmentation", expected)
 
 
 def _is_polygon(points: Any) -> bool:
@@ -365,27 +441,27 @@ def _is_polygon(points: Any) -> bool:
 
 
 def _sort_out(
-    reasons: Mapping[str, np.ndarray], number: int
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Which objects stay, and how many leave for which (first) reason."""
-    kept, left_out = np.ones(number, bool), {}
+    reasons: Mapping[str, np.ndarray], objects: _Entries
+) -> tuple[np.ndarray, dict[str, list[dict]]]:
+    """Which objects stay, and which leave for which (first) reason."""
+    kept, odd = np.ones(len(objects.entries), bool), {}
     for reason, applies in reasons.items():
-        if count := int((kept & applies).sum()):
-            left_out[reason] = count
+        if found := objects.of(kept & applies):
+            odd[reason] = found
         kept &= ~applies
-    return kept, left_out
+    return kept, odd
 
 
 def _contents(
     objects: _Entries,
     counted: np.ndarray,
     names: dict[Hashable, str],
-    left_out: dict[str, int],
+    odd: dict[str, list[dict]],
     remarks: tuple[str, ...],
+    images: int,
 ) -> Contents:
-    kinds = Counter(
-        objects.entries[index]["category_id"] for index in np.flatnonzero(counted)
-    )
+    kinds = Counter(one["category_id"] for one in objects.of(counted))
+    left_out = {reason: len(found) for reason, found in odd.items()}
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         total = len(objects.entries)
@@ -393,7 +469,30 @@ def _contents(
             f"{sum(left_out.values())} of {total} objects are left out: {reasons}.",
         )
     counts = {one: kinds.get(one, 0) for one in names}
-    return Contents(names, counts, left_out, remarks)
+    return Contents(names, counts, left_out, remarks, images, odd)
+
+
+def _repeated(keys: Iterable[Hashable]) -> Iterator[int]:
+    """The places of keys that stand before, too."""
+    seen = set()
+    for index, key in enumerate(keys):
+        if key in seen:
+            yield index
+        seen.add(key)
+
+
+def _without(content: Mapping, wrong: set[int]) -> dict[str, Any]:
+    """What a file holds without the entries of these identities."""
+    lists = {
+        key: [one for one in value if id(one) not in wrong]
+        for key, value in content.items()
+        if key in ("images", "annotations")
+    }
+    for index, one in enumerate(lists.get("annotations", [])):
+        if isinstance(one, dict) and isinstance(one.get("segments_info"), list):
+            kept = [part for part in one["segments_info"] if id(part) not in wrong]
+            lists["annotations"][index] = {**one, "segments_info": kept}
+    return {**content, **lists}
 
 
 def _shown(value: Any) -> str:

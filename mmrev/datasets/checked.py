@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +16,7 @@ from mmrev.datasets.annotations import (
     Contents,
     check_instances,
     check_panoptic,
+    collect_faults,
     listed,
 )
 from mmrev.datasets.label_maps import CheckLabelMap
@@ -23,7 +25,31 @@ from mmrev.errors import UserError
 from mmrev.limits import ANNOTATIONS, refuse_larger
 from mmrev.paths import is_below
 
-__all__ = ["contents_of", "place_of", "reads_masks", "use_checked_data"]
+__all__ = [
+    "collecting_faults",
+    "contents_of",
+    "place_of",
+    "reads_masks",
+    "use_checked_data",
+]
+
+# Where the faults of annotations go, instead of ending at the first.
+_COLLECTED: list[UserError] | None = None
+
+
+@contextmanager
+def collecting_faults() -> Iterator[list[UserError]]:
+    """Build data sets of what is sound of their annotations, and collect the faults.
+
+    Yields:
+        The faults so far.
+    """
+    global _COLLECTED
+    _COLLECTED = []
+    try:
+        yield _COLLECTED
+    finally:
+        _COLLECTED = None
 
 
 def use_checked_data() -> None:
@@ -204,11 +230,20 @@ def _checked(dataset: BaseDataset) -> type:
                 ) from error
 
         def createIndex(self) -> None:  # noqa: N802
-            if isinstance(dataset, CocoPanopticDataset):
-                contents = check_panoptic(self.dataset, path, classes)
-            else:
+            check = partial(check_panoptic, path=path, classes=classes)
+            if not isinstance(dataset, CocoPanopticDataset):
                 masks = "read" if reads_masks(dataset) else "not read"
-                contents = check_instances(self.dataset, path, classes, masks)
+                check = partial(
+                    check_instances, path=path, classes=classes, masks=masks
+                )
+            if _COLLECTED is None:
+                contents = check(self.dataset)
+            else:
+                faults, self.dataset, contents = collect_faults(self.dataset, check)
+                fatal = faults.pop() if contents is None else None
+                _COLLECTED.extend(faults)
+                if fatal:
+                    raise fatal
             dataset.checked_contents = contents
             super().createIndex()
 

@@ -1,8 +1,10 @@
 """Files of annotations that must not reach a run, and those that must."""
 
+from functools import partial
+
 import pytest
 
-from mmrev.datasets.annotations import check_instances, check_panoptic
+from mmrev.datasets.annotations import check_instances, check_panoptic, collect_faults
 from mmrev.errors import UserError
 
 CLASSES = ("cat", "dog")
@@ -273,3 +275,83 @@ def test_a_fault_beside_the_segments(path, value, said):
     with pytest.raises(UserError) as caught:
         check_panoptic(put(panoptic(), path, value), "p.json", ("cat", "sky"))
     assert said in str(caught.value)
+
+
+def faults_of(content, check=check_instances, classes=CLASSES, **settings):
+    whole = partial(check, path="a.json", classes=classes, **settings)
+    faults, cleaned, contents = collect_faults(content, whole)
+    return [str(one).removeprefix("a.json: ") for one in faults], cleaned, contents
+
+
+def test_all_faults_are_collected_and_what_is_sound_is_kept():
+    content = objects()
+    sound = content["annotations"][0]
+    for changes in (
+        dict(area=None),
+        dict(area="1"),
+        dict(bbox=[1, 2, 3]),
+        dict(category_id=77),
+        dict(image_id="1"),
+        dict(iscrowd=5),
+        dict(id=1),
+    ):
+        number = len(content["annotations"]) + 1
+        content["annotations"].append(sound | dict(id=number) | changes)
+    content["annotations"].append(3)
+    content["images"].append(dict(id=9, file_name="9.jpg", width=0, height=1))
+    before = repr(content)
+    lines, cleaned, contents = faults_of(content)
+    assert [line.partition(": ")[0] for line in lines] == [
+        "images[2] (id 9), field 'width'",
+        "annotations[9]",
+        "annotations[8] (id 1), field 'id'",
+        "annotations[5] (id 6), field 'category_id'",
+        "annotations[5] (id 7), field 'image_id'",
+        "annotations[4] (id 5), field 'bbox'",
+        "annotations[4] (id 8), field 'iscrowd'",
+        "annotations[2] (id 3), field 'area'",
+    ]
+    assert cleaned["annotations"] == content["annotations"][:2]
+    assert contents.counts == {3: 1, 5: 1} and contents.images == 2
+    assert repr(content) == before
+
+
+def test_faults_that_leave_nothing_to_check():
+    for path, value, said in (
+        ("categories.1.id", 3, "categories[1] (id 3), field 'id': "),
+        ("categories.1.name", "bird", "expected the data set's classes among the "),
+        ("images", [], "it lists no images"),
+    ):
+        (line,), _, contents = faults_of(put(objects(), path, value))
+        assert line.startswith(said) and contents is None
+
+
+def test_faults_of_segments_and_masks():
+    content = panoptic()
+    content["annotations"][0]["segments_info"] = [
+        dict(id=1, category_id=4, bbox=[1, 1, 5, 5], area=25),
+        dict(id=1, category_id=3, bbox=[1, 1, 5, 5], area=25),
+        dict(id=2, category_id=3, bbox=[1, 1, 5, 5], area=25),
+    ]
+    lines, cleaned, contents = faults_of(content, check_panoptic, ("cat", "sky"))
+    assert [line.partition(" (")[0] for line in lines] == [
+        "annotations[0].segments_info[1]",
+        "annotations[0].segments_info[0]",
+    ]
+    assert [len(one["segments_info"]) for one in cleaned["annotations"]] == [1, 2]
+    assert contents.counts == {3: 2, 5: 0}
+    content = objects(segmentation=[[1, 2, 3]])
+    content["annotations"][0]["segmentation"] = dict(size=[1, 1], counts="1")
+    lines, _, contents = faults_of(content, masks="read")
+    assert ["polygons" in lines[0], "run lengths" in lines[1]] == [True, True]
+    assert contents.counts == {3: 0, 5: 0}
+
+
+def test_what_is_odd_is_kept_for_whoever_shows_it():
+    content = objects(bbox=[12, 5, 19, 9])
+    content["annotations"][0]["area"] = 0
+    odd = check_instances(content, "a.json", CLASSES).odd
+    assert {reason: [one["id"] for one in found] for reason, found in odd.items()} == {
+        "narrower than a pixel or of area 0": [1],
+        "reach beyond their image": [2],
+    }
