@@ -6,10 +6,16 @@ as large, for whoever has a file that needs it and trusts it.
 
 import os
 
-__all__ = ["ANNOTATIONS", "limit", "refuse_larger"]
+__all__ = ["ANNOTATIONS", "PIXELS", "PREDICTIONS", "TABLE", "limit", "refuse_larger"]
 
 ANNOTATIONS = 16_000_000_000
 """Bytes of a file of annotations; the largest in use, Objects365's, has 6e9."""
+PREDICTIONS = 8_000_000_000
+"""Bytes of an array of stored predictions, as it is unpacked; one is read at a time."""
+PIXELS = 2**30
+"""Of an image, as OpenCV's own limit."""
+TABLE = 100_000_000
+"""Bytes of a table, key or signature."""
 
 
 def limit(most: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -14,10 +15,10 @@ import safetensors.torch
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
-from safetensors import SafetensorError
 from torch import Tensor
 
 from mmrev.atomic import replacing
+from mmrev.limits import limit
 
 # Where a .safetensors file of ours keeps what the run said of itself.
 _META = "mmrev.meta"
@@ -79,6 +80,7 @@ def load_checkpoint_file(path: str | Path) -> dict:
     try:
         if file.suffix == ".safetensors":
             return _load_safetensors(file)
+        _refuse_packed(file)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -92,7 +94,8 @@ def load_checkpoint_file(path: str | Path) -> dict:
             "c = torch.load(SRC, weights_only=False); "
             "torch.save({'model': c['model']}, DST)."
         ) from None
-    except (EOFError, RuntimeError, SafetensorError) as error:
+    # On what is damaged torch's unpickler raises all kinds.
+    except Exception as error:
         raise ValueError(_damaged(file, error)) from None
     if not isinstance(content, dict):
         raise ValueError(
@@ -100,6 +103,17 @@ def load_checkpoint_file(path: str | Path) -> dict:
             f"{type(content).__name__}. Save a state dict."
         )
     return content
+
+
+def _refuse_packed(file: Path) -> None:
+    """Refuse an archive that unpacks to more than it has; torch packs nothing."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    most = limit(file.stat().st_size)
+    if size > most:
+        raise ValueError(f"it says to unpack to {size:,} bytes of {most:,}")
 
 
 def save_state_dict(

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,13 @@ def read_resumable(path: str | Path) -> dict:
     # Without a checksum beside it, those of the archive find what torch loads without
     # complaint: a file of full length whose content never reached the disk.
     if not checksum_file(path).is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise UserError(f"Checkpoint {path} is damaged; take another one.")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+            damaged = path
+        if damaged is not None:
+            raise UserError(f"Checkpoint {path} is damaged; take another one.")
     if missing := {"state_dict", "optimizer", "meta"} - checkpoint.keys():
         raise UserError(
             f"Checkpoint {path} holds no {', '.join(sorted(missing))}, so training "

@@ -109,7 +109,7 @@ def _wrap_full_init(cls: type[BaseDataset], initialize: Callable) -> None:
             raise UserError(
                 f"{self.ann_file}: it is nested too deeply; fetch it again."
             ) from error
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"not valid JSON ({error}): {self.ann_file}; fetch it again."
             ) from error

@@ -1,12 +1,11 @@
 """What a label map must hold, checked when it is read."""
 
-from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmrev.errors import UserError
 
@@ -73,13 +72,18 @@ class CheckLabelMap:
 
     def _check_depth(self, path: str) -> None:
         content = BytesIO(get(path, backend_args=self.backend_args))
-        # What only another decoder reads is that decoder's business.
-        with suppress(UnidentifiedImageError), Image.open(content) as image:
-            if image.mode in _DEEP and (most := np.asarray(image).max()) > 255:
-                raise UserError(
-                    f"{path}: expected labels of 0..255, got {most}, of which mmseg "
-                    "would keep 8 bits; write maps of 8 bits."
-                )
+        try:
+            with Image.open(content) as image:
+                most = np.asarray(image).max() if image.mode in _DEEP else 0
+        # What only another decoder reads is that decoder's business, and on what it
+        # cannot read PIL raises all kinds.
+        except Exception:
+            return
+        if most > 255:
+            raise UserError(
+                f"{path}: expected labels of 0..255, got {most}, of which mmseg would "
+                "keep 8 bits; write maps of 8 bits."
+            )
 
     def _check_values(self, path: str, labels: np.ndarray) -> None:
         counts = np.bincount(labels.ravel(), minlength=256)

@@ -5,13 +5,14 @@ run-length codes; label maps and maps of panoptic ids are an array each, so that
 in memory at a time.
 """
 
+import math
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from numpy.lib.npyio import NpzFile
 from mmrev.atomic import replacing
 from mmrev.evaluation.coverage import first_of_each, image_key
 from mmrev.evaluation.run_lengths import refuse_malformed
+from mmrev.limits import PIXELS, PREDICTIONS, refuse_larger
 from mmrev.paths import below, is_below
 from mmrev.registry import METRICS
 
@@ -213,10 +215,24 @@ def read_predictions(path: str | Path) -> Iterator[tuple[str, dict]]:
             if not isinstance(file, NpzFile):
                 raise ValueError("expected an .npz archive")
             yield from _samples(file)
-    except (ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise ValueError(f"predictions {path}: {error}") from error
-    except (OSError, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"predictions {path}: cannot be read ({error})") from error
+    # On what is damaged zipfile and numpy raise all kinds.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"predictions {path}: {reason}") from error
+
+
+def _refuse_empty_claims(name: str, member: IO[bytes], size: int) -> None:
+    """Refuse an array that says to have more values than its file has bytes."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"{name}: expected an array of version 1 or 2, got {version}")
+    shape, _, dtype = read[version](member)
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"{name}: it says to be of shape {shape} in {size} bytes")
 
 
 def _samples(file: NpzFile) -> Iterator[tuple[str, dict]]:
@@ -245,7 +261,11 @@ def _samples(file: NpzFile) -> Iterator[tuple[str, dict]]:
 
 def _detections(file: NpzFile, number: int) -> Iterator[dict]:
     ids = _read(file, "ids", "iuU", (number,)).tolist()
-    sizes = _read(file, "sizes", "i", (number, 2)).tolist()
+    sizes = _read(file, "sizes", "i", (number, 2)).astype(np.int64)
+    if (sizes < 1).any():
+        raise ValueError(f"sizes: expected at least 1 pixel a side, got {sizes.min()}")
+    refuse_larger("sizes", int(sizes.prod(axis=1).max(initial=0)), PIXELS, "pixels")
+    sizes = sizes.tolist()
     counts = _read(file, "counts", "i", (number,))
     total = int(counts.sum())
     columns = {
@@ -302,6 +322,12 @@ def _read(
 ) -> np.ndarray:
     if name not in file:
         raise ValueError(f"it has no array {name}")
+    # No more is unpacked than the archive says; numpy makes room for what the array
+    # says of itself.
+    size = file.zip.getinfo(f"{name}.npy").file_size
+    refuse_larger(name, size, PREDICTIONS)
+    with file.zip.open(f"{name}.npy") as member:
+        _refuse_empty_claims(name, member, size)
     array = file[name]
     sizes = zip(array.shape, shape, strict=False)
     if array.ndim != len(shape) or any(want not in (None, got) for got, want in sizes):

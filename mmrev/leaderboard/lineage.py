@@ -1,7 +1,7 @@
 """Where the weights of a checkpoint come from, as its config, meta and log tell."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,14 @@ def _curves(checkpoint: Path, last: int) -> dict[str, Curve]:
             try:
                 scalars = json.loads(line)
                 step = int(scalars["step"])
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue  # a training that was killed leaves half a line
             # Lines of a validation count epochs, and have no learning rate.
             if "lr" not in scalars or not 0 <= step <= last:
                 continue
             for name in _CURVES:
                 value = scalars.get(name)
-                if isinstance(value, int | float) and math.isfinite(value):
+                if isinstance(value, int | float) and abs(value) <= sys.float_info.max:
                     points[name][step] = float(value)
     return {name: _thinned(found) for name, found in points.items() if found}
 

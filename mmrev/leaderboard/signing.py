@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mmrev.atomic import write_bytes
+from mmrev.limits import TABLE, refuse_larger
 
 __all__ = ["check_signature", "private_key", "public_key", "sign"]
 
@@ -32,6 +33,7 @@ def public_key(path: str | Path) -> Ed25519PublicKey:
 
 
 def _key(path: str | Path, kind: type, load) -> Ed25519PrivateKey | Ed25519PublicKey:
+    refuse_larger(f"key {path}", Path(path).stat().st_size, TABLE)
     try:
         key = load(Path(path).read_bytes())
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -60,6 +62,7 @@ def check_signature(record: Path, key: Ed25519PublicKey) -> None:
     """
     path = record.with_suffix(".sig")
     try:
+        refuse_larger(f"{path}", path.stat().st_size, TABLE)
         key.verify(bytes.fromhex(path.read_text()), record.read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error

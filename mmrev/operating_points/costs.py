@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import write_bytes
+from mmrev.limits import TABLE, refuse_larger
 from mmrev.measure.memory import peak_memory
 from mmrev.measure.speed import paired_times
 from mmrev.models.stitching import StitchedBackbone
@@ -198,6 +199,7 @@ def load_costs(path: str | Path) -> list[StitchCost]:
         FileNotFoundError: if there is no such file.
     """
     try:
+        refuse_larger(f"{path}", Path(path).stat().st_size, TABLE)
         return _TABLE.validate_json(Path(path).read_bytes())
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

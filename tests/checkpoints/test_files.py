@@ -1,5 +1,6 @@
 import argparse
 import pickle
+import zipfile
 from collections import OrderedDict
 from datetime import timedelta
 from http.client import RemoteDisconnected
@@ -106,6 +107,22 @@ def test_truncated_file(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="cannot be read"):
         load_checkpoint_file(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_has(tmp_path):
+    """torch packs nothing; packed zeros would fill the memory."""
+    torch.save({"a": torch.zeros(200_000)}, tmp_path / "sound.pth")
+    path = tmp_path / "a.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "sound.pth") as sound,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in sound.namelist():
+            packed.writestr(name, sound.read(name))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match="it says to unpack to 80") as error:
+        load_checkpoint_file(path)
+    assert str(path) in str(error.value)
 
 
 def test_missing_and_wrong_content(tmp_path):

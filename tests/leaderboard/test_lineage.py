@@ -98,7 +98,14 @@ def test_curves_are_thinned_and_of_this_checkpoint(tmp_path):
         assert value == (1.0 if step <= 300 else 2.0)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[]\n{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"\xff\xfe", b"", b"[]\n{}", b"[" * 100_000),
+        b'{"lr": 0.1, "loss": 1, "step": Infinity}',
+        b'{"lr": 1%s, "loss": 1, "step": 99}' % (b"0" * 400),
+    ],
+)
 def test_a_damaged_log_gives_no_curve(tmp_path, content):
     file = tmp_path / "1/vis_data/scalars.json"
     file.parent.mkdir(parents=True)

@@ -19,6 +19,7 @@ from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import SCHEMA
 from mmrev.leaderboard.site import build
 from mmrev.leaderboard.site.entries import metric_label, reproduce
+from mmrev.leaderboard.site.pages import _inert
 
 HOSTILE = "</script><img src=x onerror=pwned()><script>pwned()</script>&quot;'\"`${7}"
 NONE = "\N{EN DASH}"
@@ -183,6 +184,8 @@ def test_downloads_hold_every_record(site, records):
     assert [row["id"] for row in rows] == [record.id for record in records]
     assert rows[0]["metrics.coco/bbox_mAP"] == str(records[0].metrics["coco/bbox_mAP"])
     assert rows[36]["model.head"] == "'=1+1"
+    # Begun by a letter of East Asia, it is a formula, too.
+    assert _inert("\uff1d1+1") == "'\uff1d1+1"
     one = site / "record" / f"{records[0].id}.json"
     assert SCHEMA.validate_json(one.read_bytes(), strict=True) == records[0]
 

@@ -44,6 +44,8 @@ _OURS = {
     *("index.html", "compare.html", "scaling.html", "methodology.html"),
     *("records.csv", "records.json", *_FOLDERS),
 }
+# By which a formula begins, as wide ones of East Asia do.
+_FORMULAS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 _PAGES = Environment(
     loader=PackageLoader(__package__),
     autoescape=True,
@@ -276,7 +278,7 @@ def _inert(text: str) -> str:
     try:
         float(text)
     except ValueError:
-        return f"'{text}" if text != "-" and text.startswith(tuple("=+-@")) else text
+        return f"'{text}" if text != "-" and text.startswith(_FORMULAS) else text
     return text
 
 
