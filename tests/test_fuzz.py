@@ -1,11 +1,13 @@
 """Whatever a file of others holds, its reader gives a sound result or its own error."""
 
+import csv
 import io
 import json
 import pickle
 import random
 import zipfile
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 import data_layouts
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_configs
 import torch
-from fuzzing import LEAVES, VALUES, changed, damaged, examples, fuzz, writing
+from fuzzing import changed, damaged, examples, fuzz, writing
 from hypothesis import strategies as st
 from make_records import measured
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
@@ -32,10 +34,10 @@ from mmrev.datasets.label_maps import CheckLabelMap
 from mmrev.errors import UserError
 from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 from mmrev.evaluation.run_lengths import refuse_malformed
-from mmrev.leaderboard.fingerprint import config_sha256, portable
+from mmrev.leaderboard.fingerprint import portable
 from mmrev.leaderboard.lineage import training_info
-from mmrev.leaderboard.record import MeasuredRecord
 from mmrev.leaderboard.recompute import build_dataset
+from mmrev.leaderboard.record import MeasuredRecord
 from mmrev.leaderboard.signing import check_signature
 from mmrev.leaderboard.site.pages import _csv
 from mmrev.leaderboard.store import read_record
@@ -71,9 +73,9 @@ def look_at(record) -> None:
     markdown([record])
     terminal([record], width=80)
     differences(record, measured())
-    assert all(
-        cell[:1] not in tuple("=+@\t\r") for cell in _csv([sheet]).split(",") if cell
-    )
+    for row in csv.reader(io.StringIO(_csv([sheet]))):
+        for cell in row:
+            assert not cell.startswith(tuple("=+-@")) or cell == "-" or float(cell)
 
 
 @examples
@@ -98,7 +100,9 @@ def test_records_of_any_values(examples, file, tmp_path, monkeypatch):
     """With an id that fits; checked against data that is there."""
     data_layouts.make_coco(tmp_path)
     monkeypatch.chdir(tmp_path)
-    config = portable(Config.fromfile(tiny_configs.write_detection("a.py")).to_dict())
+    config = portable(
+        Config.fromfile(tiny_configs.write_detection(Path("a.py"))).to_dict()
+    )
     part = {key: config[key] for key in ("test_dataloader", "test_evaluator")}
     part["default_scope"] = "mmdet"
     dataset = {"root": "data/coco/", "split": "annotations/instances_val2017.json"}
@@ -117,10 +121,8 @@ def test_records_of_any_values(examples, file, tmp_path, monkeypatch):
         look_at(record)
         found = verify(record, path, data_roots=["data/coco"])
         assert {one.state for one in found} <= {"sound", "altered", "not checked"}
-        try:
+        with suppress(ValueError, OSError):
             build_dataset(record, "data/coco")
-        except (ValueError, OSError):
-            pass
 
     fuzz(check, changed([seed]), examples)
 
@@ -192,14 +194,16 @@ def archives(draw, seeds: list[bytes]) -> bytes:
             array = np.zeros(shape, draw(st.sampled_from(DTYPES)))
             members[name] = _npy(array)
         else:
-            array = np.load(io.BytesIO(members[name]), allow_pickle=True)
+            try:
+                array = np.load(io.BytesIO(members[name]))
+            except Exception:  # it is damaged already
+                continue
             if array.size and array.dtype.kind in "iuf":
                 flat = array.reshape(-1)
                 number = draw(st.integers(-(2**31), 2**31 - 1) | st.integers(-9, 99))
+                place = draw(st.integers(0, len(flat) - 1))
                 with np.errstate(all="ignore"):
-                    flat[draw(st.integers(0, len(flat) - 1))] = np.array(number).astype(
-                        array.dtype
-                    )
+                    flat[place] = np.array(number).astype(array.dtype)
                 members[name] = _npy(array)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", draw(st.sampled_from([0, 8]))) as archive:
@@ -379,9 +383,11 @@ def test_safetensors(examples, file):
 
 
 def config_texts() -> list[bytes]:
-    paths = sorted(CONFIGS.glob("*/*/*.py"))
+    texts = [path.read_bytes() for path in sorted(CONFIGS.glob("*/*/*.py"))]
+    # Those of a toolbox are mmengine's to read.
+    texts = [text for text in texts if b"::" not in text]
     return [
-        *(path.read_bytes() for path in random.Random(0).sample(paths, 12)),
+        *random.Random(0).sample(texts, 12),
         b"a = [1, (2, 3), -4.5e3, 'b' * 3]\nc = dict(a=a[1:], **dict(d=None))\n",
         b"x = {'type': 'SGD', 'y': [*[1, 2], True]}\n_base_ = []\nz = x['y'][-1] + 2\n",
     ]
