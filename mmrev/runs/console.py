@@ -8,6 +8,7 @@ from torch import nn
 
 from mmrev.console import say
 from mmrev.engine.hooks.divergence import divergence
+from mmrev.runs.out_of_memory import is_out_of_memory, out_of_memory
 from mmrev.text import printable_lines
 
 __all__ = ["ConsoleRunner"]
@@ -42,10 +43,14 @@ class ConsoleRunner(Runner):
         """Train.
 
         Raises:
-            UserError: Training has diverged, as a matcher found.
+            UserError: Training has diverged, as a matcher found, or ran out of memory.
         """
         try:
             return super().train()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(self, error) from None
         except ValueError as error:
             if not str(error).startswith(_UNMATCHABLE):
                 raise

@@ -27,7 +27,7 @@ from mmrev.runs.trial import PRECISIONS, Trial, own_precision
 from mmrev.runs.typical import image_size
 from mmrev.wrappers import plain_settings
 
-__all__ = ["Option", "Price", "options", "plan", "price", "recommended"]
+__all__ = ["Option", "Price", "memory_keys", "options", "plan", "price", "recommended"]
 
 USABLE = 0.9
 """Share of a device's memory that is planned for: what torch's allocator does not count
@@ -338,7 +338,7 @@ def _command(cfg: Config, best: Option, gpus: int) -> str:
     """What trains the recommended way."""
     settings = [f"train_dataloader.batch_size={best.batch}"]
     modes = best.memory if isinstance(best.memory, str) else f'"{best.memory}"'
-    for place in _memory_keys(cfg):
+    for place in memory_keys(cfg):
         settings.append(f"{place}={modes}")
     words = ["python"] if gpus == 1 else ["torchrun", f"--nproc-per-node={gpus}"]
     words += ["tools/train.py", cfg.filename, "--cfg-options", *settings]
@@ -354,7 +354,7 @@ def _command(cfg: Config, best: Option, gpus: int) -> str:
     return " ".join(words)
 
 
-def _memory_keys(cfg: Config) -> list[str]:
+def memory_keys(cfg: Config) -> list[str]:
     """The keys that set the memory modes of a config's backbones."""
     found = list(components(cfg.model, (Backbone, StitchedBackbone)))
     return [

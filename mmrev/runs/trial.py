@@ -28,7 +28,7 @@ from mmrev.runs.nodes import walk
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.typical import training_batch
 
-__all__ = ["PRECISIONS", "Trial", "own_precision"]
+__all__ = ["PRECISIONS", "Trial", "memory_of", "own_precision"]
 
 PRECISIONS = ("float32", "bfloat16")
 _PLAIN = ("OptimWrapper", "AGCOptimWrapper", "SAMOptimWrapper")
@@ -67,13 +67,7 @@ class Trial:
                 for coefficients in hook.find(self.model):
                     hook.move(coefficients, 1.0)
         self.model.to(self.device).train()
-        self._backbones = [m for m in self.model.modules() if isinstance(m, Backbone)]
-        self._stitched = [
-            module
-            for module in self.model.modules()
-            if isinstance(module, StitchedBackbone)
-            and not all(anchor.has_modes for anchor in module.runners)
-        ]
+        self._backbones, self._stitched = _with_modes(self.model)
         if not self._backbones and not self._stitched:
             raise UserError(
                 f"{cfg.filename}: expected a model with a backbone of mmrev, whose "
@@ -273,6 +267,25 @@ class Trial:
         size = parameters[0].nbytes
         kept = held_memory(optimizer.step, self.device)
         return kept / size, peak_memory(optimizer.step, self.device) / size
+
+
+def _with_modes(model: nn.Module) -> tuple[list[Backbone], list[StitchedBackbone]]:
+    """What has memory modes in a model; of stitched ones, for anchors of others."""
+    modules = list(model.modules())
+    stitched = [
+        module
+        for module in modules
+        if isinstance(module, StitchedBackbone)
+        and not all(anchor.has_modes for anchor in module.runners)
+    ]
+    return [module for module in modules if isinstance(module, Backbone)], stitched
+
+
+def memory_of(model: nn.Module) -> list[str]:
+    """The memory modes in which the stages of a model's backbones train."""
+    backbones, stitched = _with_modes(model)
+    modes = [mode for backbone in backbones for mode in backbone.memory]
+    return [*modes, *(backbone.memory for backbone in stitched)]
 
 
 def own_precision(cfg: Config) -> str:
