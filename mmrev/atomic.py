@@ -8,6 +8,7 @@ new one. `AtomicBackend` is an mmengine storage backend that does so.
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from mmengine.fileio import LocalBackend, register_backend
 
 __all__ = [
     "AtomicBackend",
+    "remove_folder",
     "remove_unfinished",
     "replacing",
     "use_atomic_files",
@@ -73,11 +75,21 @@ def remove_unfinished(folder: str | Path, name: str) -> None:
     """Remove what killed processes have left of files that they were writing.
 
     Args:
-        folder: of the files.
+        folder: of the files, or of the folders that take their place.
         name: theirs, or a glob.
     """
     for path in Path(folder).glob(f".{name}.*.tmp"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_folder(path: str | Path) -> None:
+    """Remove a folder, which is not seen half empty."""
+    doomed = Path(path).with_name(f".{Path(path).name}.old.tmp")
+    os.replace(path, doomed)
+    shutil.rmtree(doomed)
 
 
 class AtomicBackend(LocalBackend):

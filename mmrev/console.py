@@ -29,6 +29,9 @@ _HARMLESS = (
     ("Default ``avg_non_ignore`` is False", UserWarning),
     ("Warning: Profiler clears events", UserWarning),
     ("Setting (OMP|MKL)_NUM_THREADS environment variable", UserWarning),
+    # Of torch, on its own way to save a tensor in a folder of parts.
+    ("TypedStorage is deprecated", UserWarning),
+    ("torch.distributed is disabled, unavailable or uninit", UserWarning),
     ("torch.meshgrid: in an upcoming release", UserWarning),
     # Of predictions that are drawn: a model may look beyond the rim.
     ("Warning: The \\w+ is out of bounds", UserWarning),

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from mmrev.checkpoints import LAYOUTS, convert_file, coverage_table, rewrite_run
+from mmrev.checkpoints.folders import is_folder, merge_folder
 from mmrev.console import show
 from mmrev.text import printable
 
@@ -12,7 +13,7 @@ def main() -> None:
     """Run the tool; status 1 unless every key of the backbone is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     add, layouts = parser.add_argument, ["auto", "run", *LAYOUTS]
-    add("source", help="file or URL of the checkpoint")
+    add("source", help="file, URL, or folder of a sharded run")
     add("target", help="file to write: .pth or .safetensors")
     add("--layout", default="auto", choices=layouts, help="run: a run's whole model")
     add("--arch", help="as 'tiny'; read off the shapes if not given")
@@ -20,6 +21,8 @@ def main() -> None:
     try:
         if args.layout == "run":
             print(printable(rewrite_run(args.source, args.target)))
+        elif is_folder(args.source):
+            merge_folder(args.source, args.target)
         else:
             show(coverage_table(result := convert_file(**vars(args))))
             result.check()

@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     resumed = "continue from a checkpoint; without PATH from the work dir's newest"
     add("--resume", nargs="?", const="auto", metavar="PATH", help=resumed)
     add("--amp", action="store_true", help="mixed precision")
+    add("--shard", action="store_true", help="a part of the model in each process")
     add("--auto-scale-lr", action="store_true", help="fit the lr to the batch size")
     add_common_arguments(parser)
     train(parser.parse_args(argv))

@@ -1,4 +1,8 @@
-"""A SHA-256 beside each checkpoint of a run, in the form of ``sha256sum -c``."""
+"""A SHA-256 beside each checkpoint of a run, in the form of ``sha256sum -c``.
+
+A checkpoint that is a folder, see `mmrev.checkpoints.folders`, has those of its files
+in it.
+"""
 
 import hashlib
 import re
@@ -6,10 +10,14 @@ from pathlib import Path
 
 from mmengine.fileio import register_backend
 
-from mmrev.atomic import AtomicBackend, write_bytes
+from mmrev.atomic import AtomicBackend, remove_folder, write_bytes
+from mmrev.errors import shortened
 from mmrev.hashes import file_sha256
 
-__all__ = ["ChecksummedBackend", "checksum_file", "verify_checksum"]
+__all__ = ["IN_FOLDER", "ChecksummedBackend", "checksum_file", "verify_checksum"]
+
+
+IN_FOLDER = "SHA256SUMS"
 
 
 def checksum_file(path: str | Path) -> Path:
@@ -21,7 +29,7 @@ def verify_checksum(path: str | Path) -> bool:
     """Compare a checkpoint with its checksum.
 
     Args:
-        path: Of a file; of anything else there is no checksum.
+        path: Of a file or folder; of anything else there is no checksum.
 
     Returns:
         Whether it has one: a run that is killed after a checkpoint and before its
@@ -29,8 +37,11 @@ def verify_checksum(path: str | Path) -> bool:
 
     Raises:
         ValueError: The file is another one than the checksum was taken of, or the
-            checksum is none.
+            checksum is none; or of a folder something is missing.
     """
+    if Path(path).is_dir():
+        _verify_folder(Path(path))
+        return True
     beside = checksum_file(path)
     if not Path(path).is_file() or not beside.is_file():
         return False
@@ -48,9 +59,35 @@ def verify_checksum(path: str | Path) -> bool:
     return True
 
 
+def _verify_folder(path: Path) -> None:
+    try:
+        lines = (path / IN_FOLDER).read_text().splitlines()
+        stated = dict(reversed(line.split("  ", 1)) for line in lines)
+        names = {file.name for file in path.iterdir()} - {IN_FOLDER}
+        if unlisted := names - stated.keys():
+            raise ValueError(f"{IN_FOLDER} lacks {shortened(sorted(unlisted))}")
+        found = {name: file_sha256(path / name) for name in stated}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Checkpoint {path} is incomplete ({error}); take another one."
+        ) from None
+    if broken := [name for name in stated if found[name] != stated[name]]:
+        raise ValueError(
+            f"Checkpoint {path} is damaged: of {shortened(broken)} the SHA-256 is not "
+            f"the one in {IN_FOLDER}; take another one."
+        )
+
+
 @register_backend("checksummed", force=True)
 class ChecksummedBackend(AtomicBackend):
-    """Local files, written atomically, each with its checksum beside it."""
+    """Local checkpoints, written atomically, each with its checksum beside it.
+
+    Folders count as files that are written elsewhere.
+    """
+
+    def isfile(self, filepath: str | Path) -> bool:
+        """Whether there is a checkpoint."""
+        return Path(filepath).exists()
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes, then their checksum; see `write_bytes`."""
@@ -62,6 +99,8 @@ class ChecksummedBackend(AtomicBackend):
         write_bytes(beside, line.encode())
 
     def remove(self, filepath: str | Path) -> None:
-        """Remove a file and its checksum."""
+        """Remove a folder, or a file and its checksum."""
+        if Path(filepath).is_dir():
+            return remove_folder(filepath)
         checksum_file(filepath).unlink(missing_ok=True)
-        super().remove(filepath)
+        return super().remove(filepath)

@@ -72,7 +72,7 @@ def load_checkpoint_file(path: str | Path) -> dict:
         ValueError: if the file is damaged, or holds objects other than tensors, plain
             containers and `SAFE_GLOBALS`.
     """
-    file = _download(path) if re.match(r"https?://", str(path)) else Path(path)
+    file = local_file(path)
     if not file.is_file():
         raise FileNotFoundError(
             f"Checkpoint {file} does not exist. Give the path or the URL of a file."
@@ -160,6 +160,15 @@ def _load_safetensors(file: Path) -> dict:
             f"JSON, got a {type(meta).__name__}. Convert the original once more."
         )
     return {"state_dict": tensors, "meta": meta}
+
+
+def local_file(path: str | Path) -> Path:
+    """The file of a path, or that of a URL once it is in torch.hub's cache.
+
+    Raises:
+        FileNotFoundError: if it cannot be downloaded.
+    """
+    return _download(path) if re.match(r"https?://", str(path)) else Path(path)
 
 
 def _download(url: str) -> Path:

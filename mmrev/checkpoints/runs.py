@@ -14,6 +14,7 @@ from torch import nn
 from mmrev.checkpoints.checksums import checksum_file, verify_checksum
 from mmrev.checkpoints.convert import TRAINING_ONLY
 from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.checkpoints.folders import SUFFIX, is_folder, read_folder, read_rest
 from mmrev.errors import UserError
 
 __all__ = [
@@ -29,13 +30,15 @@ def read_checkpoint(path: str | Path) -> dict:
     """Read a checkpoint of a run, onto the CPU, without executing anything in it.
 
     Args:
-        path: A file or an http(s) URL.
+        path: A file, an http(s) URL, or a folder of `mmrev.checkpoints.folders`.
 
     Raises:
         UserError: There is no such file, it cannot be downloaded, it is no checkpoint,
             or not the one that its checksum was taken of.
     """
     try:
+        if is_folder(path):
+            return read_folder(path)
         verify_checksum(path)
         checkpoint = load_checkpoint_file(path)
     except (FileNotFoundError, ValueError) as error:
@@ -46,6 +49,13 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{type(checkpoint).__name__}."
         )
     return checkpoint
+
+
+def _read_rest(path: str | Path) -> dict:
+    try:
+        return read_rest(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
 
 
 def use_safe_loading() -> None:
@@ -73,7 +83,7 @@ def read_resumable(path: str | Path) -> dict:
     Raises:
         UserError: It cannot be read, is damaged, or holds weights only.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = _read_rest(path) if is_folder(path) else read_checkpoint(path)
     # Without a checksum beside it, those of the archive find what torch loads without
     # complaint: a file of full length whose content never reached the disk.
     if not checksum_file(path).is_file() and zipfile.is_zipfile(path):
@@ -100,10 +110,11 @@ def find_resumable(*folders: str | Path) -> tuple[Path | None, dict, list[str]]:
         *folders: Of the run, where checkpoints may be.
 
     Returns:
-        The file, None if there is none; its ``meta``; and for each newer file that was
-        passed over a line that says why.
+        The file or folder, None if there is none; its ``meta``; and for each newer one
+        that was passed over a line that says why.
     """
-    files = [file for folder in folders for file in Path(folder).glob("*.pth")]
+    kinds = ("*.pth", f"*{SUFFIX}")
+    files = [f for folder in folders for kind in kinds for f in Path(folder).glob(kind)]
     skipped = []
     for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:

@@ -14,8 +14,8 @@ __all__ = ["TOP_LEVEL", "Node", "components", "walk", "walk_read"]
 TOP_LEVEL = {
     *inspect.signature(Runner.__init__).parameters,
     *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
-    *("absent_classes", "other_sizes", "runner_type", "skip_steps", "sync_bn"),
-    *("tta_model", "tta_pipeline", "unreadable_images"),
+    *("absent_classes", "other_sizes", "runner_type", "skip_steps", "strategy"),
+    *("sync_bn", "tta_model", "tta_pipeline", "unreadable_images"),
 } - {"self", "cfg"}
 """What may stand at the top of a config and is read by somebody."""
 

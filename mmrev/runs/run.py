@@ -28,6 +28,7 @@ from mmrev.runs.folders import require_writable
 from mmrev.runs.lock import locked
 from mmrev.runs.overrides import OverrideAction
 from mmrev.runs.refusals import named_refusals
+from mmrev.runs.sharded import ShardedRunner
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
 from mmrev.threads import has_gpu
 
@@ -127,6 +128,8 @@ def _runner(cfg: Config) -> Iterator[Runner]:
     try:
         if "runner_type" in cfg:
             runner = RUNNERS.build(cfg)
+        elif "strategy" in cfg:
+            runner = ShardedRunner.from_cfg(cfg)
         else:
             runner = ConsoleRunner.from_cfg(cfg)
         policies = (

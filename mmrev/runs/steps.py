@@ -12,13 +12,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 
+from mmrev.checkpoints.folders import SUFFIX, is_folder
 from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumable
 from mmrev.class_order import order_classes
 from mmrev.console import say
 from mmrev.errors import UserError
+from mmrev.models.backbones.base import Backbone
 from mmrev.runs.config import check_data, evaluators
 from mmrev.runs.expected import expected_results
 from mmrev.runs.folders import checkpoint_folder, require_writable_folders
+from mmrev.runs.nodes import components
 from mmrev.wrappers import change_settings, plain_settings
 
 __all__ = ["TEST_STEPS", "TRAIN_STEPS", "section"]
@@ -106,6 +109,62 @@ def resume(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.StrictCheckpointHook")
 
 
+def shard(cfg: Config, args: Namespace) -> None:
+    """``--shard``: needs processes; sets ``strategy``, ``optim_wrapper``, checkpoints.
+
+    Checkpoints become folders, and half precision bfloat16, whose losses need no scale.
+    """
+    if not args.shard:
+        return
+    if cfg.launcher == "none":
+        raise UserError(
+            "--shard spreads the model over the processes of a run: start them by "
+            "torchrun --nproc-per-node=N tools/train.py CONFIG --launcher pytorch "
+            "--shard."
+        )
+    if refused := _cannot_be_sharded(cfg):
+        raise UserError(f"--shard: {refused}")
+    cfg.strategy = {"type": "mmrev.FSDP2Strategy"}
+    kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
+    if kind.endswith("AmpOptimWrapper"):
+        own = f"mmrev.{kind.removeprefix('mmrev.')}"
+        cfg.optim_wrapper.type = own.replace("AmpOptim", "BFloat16Optim")
+        for key in ("loss_scale", "dtype", "use_fsdp"):
+            cfg.optim_wrapper.pop(key, None)
+    hooks = section(cfg, "default_hooks")
+    hooks.setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
+    if hooks.checkpoint:
+        unit = "epoch" if hooks.checkpoint.get("by_epoch", True) else "iter"
+        hooks.checkpoint.setdefault("filename_tmpl", f"{unit}_{{}}{SUFFIX}")
+    _add_hook(cfg, type="mmrev.GatherWeightsHook")
+
+
+def _cannot_be_sharded(cfg: Config) -> str | None:
+    """What of a config wants whole weights, and what to do."""
+    kinds = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or []]
+    if "runner_type" in cfg:
+        return f"it has a runner of its own, got runner_type={cfg.runner_type}."
+    if "EMAHook" in kinds:
+        return (
+            "EMAHook copies a whole model; train without one of them (--cfg-options "
+            "custom_hooks=... replaces the hooks)."
+        )
+    if any(kind.endswith("StitchFitHook") for kind in kinds) and not cfg.get(
+        "load_from"
+    ):
+        return (
+            "mmrev.StitchFitHook fits whole stitches; fit them without --shard for one "
+            "iteration, then start from that checkpoint by --cfg-options load_from=."
+        )
+    for backbone in components(cfg.model, Backbone):
+        if backbone.get("memory") == "auto":
+            return (
+                f"memory='auto' of {backbone.type} measures a step with whole weights; "
+                "set the modes that tools/plan_memory.py finds for the budget."
+            )
+    return None
+
+
 def require_initial_weights(cfg: Config, args: Namespace) -> None:
     """Read ``load_from`` of a run that does not resume; changes nothing."""
     if args.resume is None and cfg.get("load_from"):
@@ -142,6 +201,11 @@ def load_tested_checkpoint(cfg: Config, args: Namespace) -> None:
         raise UserError(
             f"checkpoint {args.checkpoint}: download it and give the file, so that "
             "the record can tell its hash."
+        )
+    if is_folder(args.checkpoint):
+        raise UserError(
+            f"checkpoint {args.checkpoint} is that of a sharded run; make one file of "
+            f"it: python tools/convert_checkpoint.py {args.checkpoint} OUT.pth"
         )
     read_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -208,6 +272,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     use_amp,
     scale_lr,
     resume,
+    shard,
     require_initial_weights,
     write_whole_checkpoints,
     end_when_asked,

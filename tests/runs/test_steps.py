@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmrev.errors import UserError
 from mmrev.registry import OPTIM_WRAPPERS
-from mmrev.runs.steps import dump_predictions, use_amp, use_tta
+from mmrev.runs.steps import dump_predictions, shard, use_amp, use_tta
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,42 @@ def test_every_joined_data_set_gets_the_pipeline_and_gives_its_root():
     assert "pipeline" not in last and changed.model.module.type == "M"
     dump_predictions(changed, Namespace(out="a.npz"))
     assert changed.test_evaluator[-1].data_root == ["x", "y"]
+
+
+REVCOL = {"type": "mmrev.RevCol", "memory": "auto", "memory_budget_mb": 9}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"launcher": "none"}, "start them by torchrun"),
+        ({"runner_type": "FlexibleRunner"}, "got runner_type=FlexibleRunner"),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, "EMAHook copies a whole model"),
+        ({"custom_hooks": [{"type": "mmrev.StitchFitHook"}]}, "fits whole stitches"),
+        ({"model": {"backbone": REVCOL}}, "memory='auto' of mmrev.RevCol"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(changed, message):
+    cfg = Config({"launcher": "pytorch", "model": {}, "optim_wrapper": {}, **changed})
+    with pytest.raises(UserError, match=f"--shard.*{message}"):
+        shard(cfg, Namespace(shard=True))
+    shard(cfg, Namespace(shard=False))
+    assert "strategy" not in cfg
+
+
+def test_a_sharded_run_saves_folders_and_scales_no_loss():
+    wrapper = {"type": "mmrev.AGCAmpOptimWrapper", "loss_scale": "dynamic"}
+    cfg = Config(
+        {
+            "launcher": "pytorch",
+            "model": {},
+            "optim_wrapper": wrapper,
+            "default_hooks": {"checkpoint": {"type": "C", "by_epoch": False}},
+            "custom_hooks": [{"type": "mmrev.StitchFitHook"}],
+            "load_from": "fitted.pth",
+        }
+    )
+    shard(cfg, Namespace(shard=True))
+    assert cfg.optim_wrapper == {"type": "mmrev.AGCBFloat16OptimWrapper"}
+    assert cfg.default_hooks.checkpoint.filename_tmpl == "iter_{}.dcp"
+    assert cfg.custom_hooks[-1].type == "mmrev.GatherWeightsHook"

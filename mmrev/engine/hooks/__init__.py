@@ -6,6 +6,7 @@ from mmrev.engine.hooks.divergence import DivergenceHook
 from mmrev.engine.hooks.draw import DrawPredictionsHook
 from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
+from mmrev.engine.hooks.gather_weights import GatherWeightsHook
 from mmrev.engine.hooks.preemption import PreemptionHook
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
@@ -19,6 +20,7 @@ __all__ = [
     "DrawPredictionsHook",
     "ExactResumeHook",
     "FadeHook",
+    "GatherWeightsHook",
     "PreemptionHook",
     "RecordHook",
     "StitchFitHook",

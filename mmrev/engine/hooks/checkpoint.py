@@ -13,6 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mmrev.atomic import remove_unfinished, write_bytes
 from mmrev.checkpoints.checksums import verify_checksum
@@ -40,9 +41,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     A run that has to end between two checkpoints leaves ``interrupted.pth``, which goes
     when the next one is safe.
-    """
 
-    interrupted = "interrupted.pth"
+    The checkpoints of a sharded run are folders, each with its checksums in it.
+    """
 
     def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
         backend_args = backend_args or {"backend": "checksummed"}
@@ -50,6 +51,11 @@ class AtomicCheckpointHook(CheckpointHook):
         self._gradients: dict[str, Tensor] = {}
         self._place: dict[str, int] = {}
         self._validated = False
+
+    @property
+    def interrupted(self) -> str:
+        """The name of a checkpoint between two others."""
+        return f"interrupted{Path(self.filename_tmpl).suffix}"
 
     def before_train(self, runner: Runner) -> None:
         """Go on with the gradients of a resumed run, and without half files of it."""
@@ -177,7 +183,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def accumulated(runner: Runner) -> dict[str, Tensor]:
-    """Gradients that wait for the rest of their batch, by name, on the CPU."""
+    """Gradients that wait for the rest of their batch, by name.
+
+    Whole ones are on the CPU.
+    """
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return {}
@@ -188,8 +197,10 @@ def accumulated(runner: Runner) -> dict[str, Tensor]:
     all_reduce(there, "max")
     found = {}
     for (name, parameter), somewhere in zip(trained, there.tolist(), strict=True):
-        if somewhere:
-            gradient = parameter.grad
+        gradient = parameter.grad
+        if isinstance(gradient, DTensor):  # of a sharded model, in all processes
+            found[name] = gradient.detach()
+        elif somewhere:
             total = (
                 torch.zeros_like(parameter) if gradient is None else gradient.clone()
             )
