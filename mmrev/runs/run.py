@@ -1,6 +1,7 @@
 """From the arguments of ``tools/`` to a finished run."""
 
 import os
+import subprocess
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -159,13 +160,19 @@ def _join_processes(cfg: Config) -> None:
         if cfg.launcher == "mpi" and local is not None:
             os.environ.setdefault("LOCAL_RANK", local)  # mmengine wraps the model by it
         return
-    if cfg.launcher != "pytorch":
+    if cfg.launcher == "slurm":
+        _use_slurms_numbers()
+    elif cfg.launcher != "pytorch":
         raise UserError(
             f"--launcher {cfg.launcher} needs GPUs; without, use torchrun and "
-            "--launcher pytorch."
+            "--launcher pytorch, or srun and --launcher slurm."
         )
     # mmengine's own start selects a GPU first.
-    dist.init_process_group("gloo")
+    store, number, count = next(dist.rendezvous("env://"))
+    # torchrun keeps its store when it starts the processes again: without a prefix they
+    # would wait for those that are gone.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    dist.init_process_group("gloo", store=store, rank=number, world_size=count)
     section(cfg, "env_cfg").dist_cfg = {"backend": "gloo"}
     wrapper = section(cfg, "model_wrapper_cfg")
     wrapper.device_ids = None
@@ -174,3 +181,16 @@ def _join_processes(cfg: Config) -> None:
     wrapper.setdefault(
         "find_unused_parameters", cfg.get("find_unused_parameters", False)
     )
+
+
+def _use_slurms_numbers() -> None:
+    """Tell torch what srun tells its tasks, by the names that torchrun has for it."""
+    own = {"RANK": "PROCID", "WORLD_SIZE": "NTASKS", "LOCAL_RANK": "LOCALID"}
+    for name, slurms in own.items():
+        os.environ[name] = os.environ[f"SLURM_{slurms}"]
+    first = "127.0.0.1"
+    if int(os.environ["SLURM_NNODES"]) > 1:
+        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+        first, *_ = subprocess.check_output(nodes, text=True).split()
+    os.environ.setdefault("MASTER_ADDR", first)
+    os.environ.setdefault("MASTER_PORT", "29500")  # torch's own

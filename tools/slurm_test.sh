@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Test in a Slurm job of its own, or as a step of the batch job that calls this.
+set -euo pipefail
+
+if [[ $# -lt 4 ]]; then
+    echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]" >&2
+    echo "set by variables: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS" >&2
+    echo "GPUS_PER_NODE=0 asks for none: GPUS processes test on CPUs" >&2
+    exit 2
+fi
+partition=$1 job_name=$2 config=$3 checkpoint=$4
+shift 4
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-8}
+if [[ ! $gpus =~ ^[1-9][0-9]*$ || ! $per_node =~ ^[0-9]+$ ]]; then
+    echo "$0: expected numbers, got GPUS='$gpus' GPUS_PER_NODE='$per_node'" >&2
+    exit 2
+fi
+read -r -a more <<<"${SRUN_ARGS:-}"
+if ((per_node > 0)); then
+    ((per_node = per_node < gpus ? per_node : gpus))
+    more+=("--gres=gpu:$per_node" "--ntasks-per-node=$per_node")
+fi
+# Jobs that share a node must not share a port.
+export MASTER_PORT=${MASTER_PORT:-$((20000 + ${SLURM_JOB_ID:-$$} % 20000))}
+
+PYTHONUNBUFFERED=1 exec srun \
+    --partition="$partition" \
+    --job-name="$job_name" \
+    --ntasks="$gpus" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 \
+    "${more[@]}" \
+    python -u "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher slurm "$@"
