@@ -136,7 +136,7 @@ def _torchvision(error: Exception, frames: list[FrameType]) -> str | None:
 
 def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
     """A component of mmrev refused a value or file of the config, or predictions."""
-    if not isinstance(error, (ValueError, FileNotFoundError)):
+    if not isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
         return None
     module = frames[-1].f_globals.get("__name__", "")
     built = any(frame.f_code is build_from_cfg.__code__ for frame in frames)

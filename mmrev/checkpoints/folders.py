@@ -23,16 +23,15 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-from mmrev.atomic import remove_folder, replacing, write_bytes
+from mmrev.atomic import remove_folder, write_bytes
 from mmrev.checkpoints.checksums import IN_FOLDER, verify_checksum
-from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
+from mmrev.checkpoints.files import load_checkpoint_file
 from mmrev.hashes import file_sha256
 
 __all__ = [
     "SUFFIX",
     "is_folder",
     "load_parts",
-    "merge_folder",
     "put",
     "read_folder",
     "read_rest",
@@ -122,27 +121,6 @@ def read_folder(path: str | Path) -> dict:
     for key, place in places.items():
         put(checkpoint, place, whole[key].view(()) if key in scalars else whole[key])
     return checkpoint
-
-
-def merge_folder(path: str | Path, target: str | Path) -> None:
-    """Write a checkpoint as one file, which resumes and tests as any other.
-
-    Args:
-        path: of the folder.
-        target: a ``.safetensors`` file holds the weights; any other one everything.
-
-    Raises:
-        FileNotFoundError: as `read_rest`.
-        ValueError: as `read_rest`, and if `target` exists.
-    """
-    if Path(target).exists():
-        raise ValueError(f"{target} exists already; remove it or name another.")
-    checkpoint = read_folder(path)
-    if Path(target).suffix == ".safetensors":
-        save_state_dict(checkpoint["state_dict"], target)
-        return
-    with replacing(target) as file:
-        torch.save(checkpoint, file)
 
 
 def stored(path: str | Path) -> dict[str, TensorStorageMetadata]:

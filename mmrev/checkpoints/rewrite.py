@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mmrev.atomic import replacing
 from mmrev.checkpoints.checksums import verify_checksum
 from mmrev.checkpoints.convert import unwrap_state_dict
 from mmrev.checkpoints.files import load_checkpoint_file, save_state_dict
+from mmrev.checkpoints.folders import is_folder, read_folder
 
 __all__ = ["rewrite_run"]
 
@@ -15,10 +19,12 @@ __all__ = ["rewrite_run"]
 def rewrite_run(source: str | Path, target: str | Path) -> str:
     """Write all weights of a run's checkpoint, and what it says of itself.
 
-    Tests take either file; training continues from neither.
+    Tests take either file; training continues from neither, but from the ``.pth`` of
+    a sharded run, which has everything.
 
     Args:
-        source: as of `load_checkpoint_file`, with ``state_dict``.
+        source: as of `load_checkpoint_file`, with ``state_dict``; or a folder of
+            `mmrev.checkpoints.folders`.
         target: as of `save_state_dict`; must not exist.
 
     Returns:
@@ -32,8 +38,15 @@ def rewrite_run(source: str | Path, target: str | Path) -> str:
     """
     if Path(target).exists():
         raise FileExistsError(f"{target} exists already. Remove it or name another.")
-    verify_checksum(source)
-    checkpoint = load_checkpoint_file(source)
+    if is_folder(source):
+        checkpoint = read_folder(source)
+        if Path(target).suffix != ".safetensors":
+            with replacing(target) as file:
+                torch.save(checkpoint, file)
+            return f"{target}: all of {source}, from which training continues, too."
+    else:
+        verify_checksum(source)
+        checkpoint = load_checkpoint_file(source)
     if not isinstance(checkpoint.get("state_dict"), Mapping):
         raise ValueError(
             f"{source}: expected a checkpoint of a run, with state_dict, got "

@@ -15,11 +15,11 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from mmrev.checkpoints import folders
 from mmrev.checkpoints.folders import (
     load_parts,
-    merge_folder,
     read_folder,
     read_rest,
     write_folder,
 )
+from mmrev.checkpoints.rewrite import rewrite_run
 from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumable
 from mmrev.errors import UserError
 
@@ -105,17 +105,18 @@ def test_is_read_in_parts(group, folder, request):
 
 
 def test_one_file_of_it(folder, tmp_path):
-    merge_folder(folder, tmp_path / "one.pth")
+    rewrite_run(folder, tmp_path / "one.pth")
     whole = read_folder(folder)
     one = read_checkpoint(tmp_path / "one.pth")
     assert one.keys() == whole.keys() and one["meta"] == whole["meta"]
     assert all(
         torch.equal(one["state_dict"][k], v) for k, v in whole["state_dict"].items()
     )
-    merge_folder(folder, tmp_path / "one.safetensors")
-    assert read_checkpoint(tmp_path / "one.safetensors").keys() == {*WHOLE, "mean"}
-    with pytest.raises(ValueError, match=r"one.pth exists already"):
-        merge_folder(folder, tmp_path / "one.pth")
+    rewrite_run(folder, tmp_path / "one.safetensors")
+    weights = read_checkpoint(tmp_path / "one.safetensors")["state_dict"]
+    assert weights.keys() == {*WHOLE, "mean"}
+    with pytest.raises(FileExistsError, match=r"one.pth exists already"):
+        rewrite_run(folder, tmp_path / "one.pth")
 
 
 def cut(path):

@@ -219,7 +219,8 @@ def test_tool(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name="__main__")
     expected = f"error: {target} exists already. Remove it or name another."
-    assert stop.value.code == expected
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == f"{expected}\n"
 
 
 @pytest.mark.parametrize(
