@@ -77,9 +77,9 @@ def load_checkpoint_file(path: str | Path) -> dict:
         raise FileNotFoundError(
             f"Checkpoint {file} does not exist. Give the path or the URL of a file."
         )
+    if file.suffix == ".safetensors":
+        return _load_safetensors(file)
     try:
-        if file.suffix == ".safetensors":
-            return _load_safetensors(file)
         _refuse_packed(file)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -145,15 +145,16 @@ def save_state_dict(
 
 
 def _load_safetensors(file: Path) -> dict:
-    tensors = safetensors.torch.load_file(file)
-    with safetensors.safe_open(file, "pt") as opened:
-        strings = opened.metadata() or {}
+    try:
+        tensors = safetensors.torch.load_file(file)
+        with safetensors.safe_open(file, "pt") as opened:
+            strings = opened.metadata() or {}
+        meta = json.loads(strings[_META]) if _META in strings else None
+    # On what is damaged a reader raises all kinds.
+    except Exception as error:
+        raise ValueError(_damaged(file, error)) from None
     if _META not in strings:
         return tensors
-    try:
-        meta = json.loads(strings[_META])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_damaged(file, error)) from None
     if not isinstance(meta, dict):
         raise ValueError(
             f"Checkpoint {file}: expected its metadata {_META} to be an object of "
