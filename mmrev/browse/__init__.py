@@ -1,1 +1,1 @@
-"""Predictions beside the ground truth, as a page."""
+"""Data, and predictions beside the ground truth, as pages."""

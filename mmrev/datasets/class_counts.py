@@ -12,7 +12,7 @@ from mmrev.datasets.checked import contents_of, place_of
 from mmrev.datasets.label_maps import CheckLabelMap
 from mmrev.errors import UserError
 
-__all__ = ["ClassCounts", "count_classes", "count_labels"]
+__all__ = ["ClassCounts", "count_classes", "count_labels", "labels_of"]
 
 # Entries that are looked at in any case, and seconds after which no further ones are;
 # in between the search ends where every class was found.
@@ -85,7 +85,7 @@ def count_labels(dataset: BaseDataset, number: int) -> tuple[np.ndarray, int] | 
     """
     counts, seen = np.zeros(number, int), 0
     for info in _some(dataset):
-        labels = _labels(info)
+        labels = labels_of(info)
         if labels is None:
             return None
         for label in labels:
@@ -130,8 +130,8 @@ def _some(dataset: BaseDataset) -> Iterable[dict[str, Any]]:
             return
 
 
-def _labels(info: Mapping[str, Any]) -> list[int] | None:
-    """The labels of an entry's objects, or of the image."""
+def labels_of(info: Mapping[str, Any]) -> list[int] | None:
+    """The labels of an entry's objects, or of the image; None if it has none."""
     if "instances" in info:
         found = [one for one in info["instances"] if not one.get("ignore_flag")]
         return [one["bbox_label"] for one in found if "bbox_label" in one]

@@ -16,6 +16,7 @@ __all__ = [
     "CheckImage",
     "UnreadableError",
     "fault_of",
+    "orientation_of",
     "other_size",
     "remedy",
     "size_of",
@@ -168,18 +169,19 @@ def other_size(
     if None in stated or stated == tuple(size):
         return ""
     why = ""
-    if stated == tuple(size)[::-1] and turned and (number := _orientation(info)):
+    number = orientation_of(info["img_path"])
+    if stated == tuple(size)[::-1] and turned and number in _TURNS:
         why = f" (its EXIF orientation {number} turns it)"
     return f"{stated[0]} x {stated[1]}, got {size[0]} x {size[1]}{why}"
 
 
-def _orientation(info: Mapping[str, Any]) -> int | None:
+def orientation_of(file: str | BytesIO) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 0 if there is none."""
     try:
-        with Image.open(info["img_path"]) as image:
-            number = image.getexif().get(_ROTATION)
+        with Image.open(file) as image:
+            return image.getexif().get(_ROTATION, 0)
     except OSError:  # as of storage elsewhere
-        return None
-    return number if number in _TURNS else None
+        return 0
 
 
 def _may_be_cut(path: str) -> bool:

@@ -109,7 +109,7 @@ class ReadableItems:
             except UserError:
                 raise
             except Exception as error:
-                found = self._unreadable(place, error)
+                found = self.unreadable(place, error)
                 if found is None:  # Then the mistake is in a transform.
                     raise
                 first = first or found
@@ -125,8 +125,13 @@ class ReadableItems:
             f"the first: {first}. Complete the data set."
         )
 
-    def _unreadable(self, index: int, error: Exception) -> UnreadableError | None:
-        """The file that cannot be read, of image and labels."""
+    def unreadable(self, index: int, error: Exception) -> UnreadableError | None:
+        """The file of image or labels that cannot be read, if that is why one failed.
+
+        Args:
+            index: of the item.
+            error: of loading it.
+        """
         if isinstance(error, UnreadableError):
             return error
         info = self.dataset.get_data_info(index)

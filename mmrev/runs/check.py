@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
@@ -19,19 +20,32 @@ from mmrev.datasets.annotations import check_instances, check_panoptic, listed
 from mmrev.datasets.checked import contents_of, place_of
 from mmrev.datasets.class_counts import count_labels
 from mmrev.datasets.images import size_of
-from mmrev.engine.hooks import CouplingHook
+from mmrev.engine.hooks import CouplingHook, UnreadableImagesHook
 from mmrev.errors import UserError
 from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
 from mmrev.runs.sizes import OTHER_SIZES, check_image_sizes
 from mmrev.wrappers import plain_datasets
 
-__all__ = ["CheckHook"]
+__all__ = ["CheckHook", "data_hooks"]
 
 # Heads whose number of classes is not the data set's.
 _OTHER_HEADS = ("rpn_head", "semantic_head")
 # Transforms after which all images of a batch have one size, and what says so.
 _FIXED_SIZE = {"Resize": "scale", "Pad": "size", "CenterCrop": "crop_size"}
 _MOST_IMAGES = 1000
+
+
+def data_hooks(cfg: Config) -> tuple[Hook, ...]:
+    """What holds a run to its config's ``absent_classes`` and the like.
+
+    Raises:
+        UserError: names the key that is malformed.
+    """
+    keys = ("absent_classes", "other_sizes")
+    return (
+        CheckHook(**{key: cfg[key] for key in keys if key in cfg}),
+        UnreadableImagesHook(cfg.get("unreadable_images", 0)),
+    )
 
 
 class CheckHook(Hook):
@@ -44,6 +58,8 @@ class CheckHook(Hook):
     Raises:
         UserError: it is not.
     """
+
+    priority = "VERY_HIGH"
 
     def __init__(
         self,

@@ -17,11 +17,10 @@ from mmrev.atomic import use_atomic_files
 from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
-from mmrev.engine.hooks import UnreadableImagesHook
 from mmrev.engine.hooks.preemption import preemptible
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.errors import UserError
-from mmrev.runs.check import CheckHook
+from mmrev.runs.check import data_hooks
 from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
@@ -133,11 +132,8 @@ def _runner(cfg: Config) -> Iterator[Runner]:
             runner = ShardedRunner.from_cfg(cfg)
         else:
             runner = ConsoleRunner.from_cfg(cfg)
-        policies = (
-            cfg.get(key, "refused") for key in ("absent_classes", "other_sizes")
-        )
-        runner.register_hook(CheckHook(*policies), priority="VERY_HIGH")
-        runner.register_hook(UnreadableImagesHook(cfg.get("unreadable_images", 0)))
+        for hook in data_hooks(cfg):
+            runner.register_hook(hook)
         yield runner
         if dist.is_initialized():
             # Process 0 keeps the store; gone early, it can take the others along.

@@ -18,6 +18,7 @@ from mmrev.datasets.readable import (
     note_unreadable,
 )
 from mmrev.errors import UserError
+from mmrev.wrappers import plain_datasets
 
 
 @pytest.fixture
@@ -154,6 +155,47 @@ def test_what_a_transform_leaves_out_is_drawn_anew_and_noted(coco):
         f"data/coco/val2017/00000000000{number}.jpg" for number in (2, 4)
     }
     assert noted() == Notes([], [])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda plain: dict(type="RepeatDataset", times=2, dataset=plain),
+        lambda plain: dict(type="ConcatDataset", datasets=[plain, plain]),
+        lambda plain: dict(
+            type="ClassBalancedDataset", oversample_thr=1e-3, dataset=plain
+        ),
+        lambda plain: dict(
+            type="MultiImageMixDataset",
+            dataset=plain,
+            pipeline=[dict(type="Mosaic", img_scale=(32, 32))],
+        ),
+    ],
+    ids=["repeated", "joined", "balanced", "mixed"],
+)
+def test_data_sets_inside_of_wrappers(coco, noted, wrap):
+    damage(coco / "000000000002.jpg", "truncated")
+    use_checked_data()
+    init_default_scope("mmdet")
+    load = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+    plain = dict(
+        type="CocoDataset",
+        data_root="data/coco",
+        ann_file="annotations/instances_val2017.json",
+        data_prefix=dict(img="val2017/"),
+        pipeline=load,
+    )
+    dataset = DATASETS.build(wrap(plain))
+    with pytest.raises(UserError, match=r"0002\.jpg: expected an image"):
+        for index in range(len(dataset)):
+            dataset[index]
+    for one in plain_datasets(dataset):
+        one.prepare_data.met = note_unreadable
+    for index in range(len(dataset)):
+        assert dataset[index]["img"].any()
+    assert {path for path, _ in noted().unreadable} == {
+        "data/coco/val2017/000000000002.jpg"
+    }
 
 
 def test_labels_that_cannot_be_read(tmp_path):

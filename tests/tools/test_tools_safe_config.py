@@ -10,6 +10,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 # What each needs beside a config; none gets to look at it.
 ARGUMENTS = {
     "browse": [],
+    "check_data": [],
     "deploy": ["a.pth", "b.pth"],
     "export_stitch": ["a.pth", "0", "b.pth"],
     "plan": ["--gpus", "1", "--memory", "8"],
