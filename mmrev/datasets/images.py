@@ -11,6 +11,7 @@ from mmengine.fileio import get
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mmrev.errors import UserError
+from mmrev.text import printable
 
 __all__ = [
     "CheckImage",
@@ -42,7 +43,8 @@ class UnreadableError(Exception):
 
     def __init__(self, path: str, fault: str):
         super().__init__(path, fault)
-        self.path, self.fault = path, fault
+        # A name may hold what would steer a terminal.
+        self.path, self.fault = printable(path), printable(fault)
 
     def __str__(self) -> str:
         return f"{self.path} ({self.fault})"

@@ -166,14 +166,19 @@ class NotingCollate:
 
     def __init__(self, collate: Callable[[list], Any]):
         self.collate = collate
+        self._take()  # what others have loaded is none of its batches'
 
     def __call__(self, items: list) -> Any:
         """The batch, as a `NotedBatch` if it is a mapping."""
-        batch = self.collate(items)
-        notes = Notes(_NOTES.unreadable[:], _NOTES.redrawn[:])
-        _NOTES.unreadable.clear()
-        _NOTES.redrawn.clear()
+        batch, notes = self.collate(items), self._take()
         if isinstance(batch, Mapping):
             batch = NotedBatch(batch)
             batch.notes = notes
         return batch
+
+    @staticmethod
+    def _take() -> Notes:
+        notes = Notes(_NOTES.unreadable[:], _NOTES.redrawn[:])
+        _NOTES.unreadable.clear()
+        _NOTES.redrawn.clear()
+        return notes

@@ -55,9 +55,11 @@ def names(dataset) -> list[str]:
     return [dataset[i]["data_samples"].img_path[-6:-4] for i in range(len(dataset))]
 
 
-def noted() -> Notes:
-    """What was noted since the last call."""
-    return NotingCollate(dict)([]).notes
+@pytest.fixture
+def noted():
+    """Give what was noted since the last call."""
+    collate = NotingCollate(dict)
+    return lambda: collate([]).notes
 
 
 @pytest.mark.parametrize("how", FAULTS)
@@ -90,7 +92,7 @@ def test_pillow_may_be_told_to_tolerate_half_an_image(coco, monkeypatch):
 @pytest.mark.parametrize("test_mode", [True, False])
 @pytest.mark.parametrize("ignore_empty", [True, False])
 def test_the_next_image_stands_for_one_that_cannot_be_read(
-    coco, test_mode, ignore_empty
+    coco, noted, test_mode, ignore_empty
 ):
     settings = dict(test_mode=test_mode, load=dict(ignore_empty=ignore_empty))
     dataset = built(note_unreadable, **settings)
@@ -142,7 +144,7 @@ def test_a_mistake_in_a_transform_is_no_fault_of_the_image(coco):
         built(extra=[broken])[0]
 
 
-def test_what_a_transform_leaves_out_is_drawn_anew_and_noted(coco):
+def test_what_a_transform_leaves_out_is_drawn_anew_and_noted(coco, noted):
     def only_odd(results):
         return results if int(results["data_samples"].img_id) % 2 else None
 
