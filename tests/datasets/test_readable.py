@@ -9,6 +9,7 @@ from data_layouts import make_ade20k, make_coco, make_imagenet
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import ImageFile
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from mmrev.datasets.checked import use_checked_data
 from mmrev.datasets.readable import (
@@ -198,6 +199,18 @@ def test_data_sets_inside_of_wrappers(coco, noted, wrap):
     assert {path for path, _ in noted().unreadable} == {
         "data/coco/val2017/000000000002.jpg"
     }
+
+
+def test_a_batch_keeps_its_notes_on_its_way(coco, noted):
+    damage(coco / "000000000002.jpg", "empty")
+    built(note_unreadable)[1]
+    batch = NotingCollate(lambda items: {"a": items})
+    assert batch([]).notes == Notes([], [])  # what was loaded before is not its own
+    built(note_unreadable)[1]
+    one = batch(["b"])
+    assert one == {"a": ["b"]} and len(one.notes.unreadable) == 1
+    for again in (pickle.loads(pickle.dumps(one)), pin_memory(one)):
+        assert again == one and again.notes == one.notes
 
 
 def test_labels_that_cannot_be_read(tmp_path):
