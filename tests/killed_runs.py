@@ -9,20 +9,18 @@ import mmrev  # isort: skip  before torch, for which it sets a variable
 import json
 import multiprocessing
 import os
+import posix
 import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
+from fresh import forget_earlier_runs
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -130,7 +128,8 @@ class Killed:
     Args:
         config: of `write_config`; runs are in its folder.
         name: of the work dir.
-        forked: whether processes are forked from one that has imported everything.
+        forked: whether its processes are forked from this one, which has imported
+            everything, or start as a user's do.
     """
 
     def __init__(self, config: Path, name: str, forked: bool = True):
@@ -148,7 +147,7 @@ class Killed:
         arguments = [str(self.config), "--work-dir", str(self.work_dir), "--resume"]
         arguments += ["--cfg-options", f"custom_hooks={hooks}", *options]
         if self.forked:
-            self.process = _forkserver().Process(
+            self.process = multiprocessing.get_context("fork").Process(
                 target=_train, args=(arguments, self.config.parent, self.log)
             )
             self.process.start()
@@ -223,23 +222,15 @@ class Killed:
         }
 
 
-@cache
-def _forkserver() -> BaseContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed_runs"])
-    with pytest.MonkeyPatch.context() as patch:
-        # It does not search where this process does.
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-        forkserver.ensure_running()
-    return context
-
-
 def _train(arguments: list[str], folder: Path, log: Path) -> None:
     os.setsid()
     os.chdir(folder)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
+    os.fsync = posix.fsync  # which tests leave out, so that saving takes its time
+    forget_earlier_runs()
     torch.set_num_threads(1)
     # mmengine formats the config for each checkpoint, for longer than these train.
     yapf_api.FormatCode = lambda text, **_: (text, True)

@@ -9,7 +9,7 @@ import data_layouts
 import pytest
 import tiny_configs
 import torch
-from mmengine.utils import ManagerMixin
+from fresh import forget_earlier_runs
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -27,14 +27,6 @@ def main_of(tool: str) -> Callable:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
-
-
-def forget_earlier_runs() -> None:
-    """Give the next run loggers and visualizers of its own, as a process has."""
-    managers = [ManagerMixin]
-    for manager in managers:
-        managers += manager.__subclasses__()
-        getattr(manager, "_instance_dict", {}).clear()
 
 
 @pytest.fixture(scope="package", autouse=True)
