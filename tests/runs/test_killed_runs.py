@@ -36,7 +36,9 @@ def whole(folder):
 
 
 def assert_nothing_lost(training, whole):
-    assert same(training.saved(), whole.saved())
+    found, expected = training.saved(), whole.saved()
+    assert found.keys() == expected.keys()
+    assert [key for key in found if not same(found[key], expected[key])] == []
     assert training.files() == whole.files()
     drawn = training.drawn()
     assert drawn == whole.drawn()
