@@ -99,7 +99,7 @@ def explain(error: Exception) -> str | None:
         # A loader's worker hands its traceback over as text, and this at its end.
         return str(error).rpartition("UserError: ")[2].strip()
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for rule in (_storage, _torchvision, _own_check, _data):
+    for rule in (_storage, _torchvision, _nondeterministic, _own_check, _data):
         if message := rule(error, frames):
             return message
     return None
@@ -131,6 +131,17 @@ def _torchvision(error: Exception, frames: list[FrameType]) -> str | None:
         f"torchvision does not work with the torch that is installed ({text}); install "
         "those of one release, as `pip install torch==2.10.0 torchvision==0.25.0`. "
         "python -m mmrev.doctor says more."
+    )
+
+
+def _nondeterministic(error: Exception, frames: list[FrameType]) -> str | None:
+    """An op that torch knows no deterministic form of; on GPUs there are many."""
+    op, found, _ = str(error).partition(" does not have a deterministic implementa")
+    if not found or not isinstance(error, RuntimeError):
+        return None
+    return (
+        f"--deterministic: {op} cannot give the same bits in every run here; leave "
+        "--deterministic out, or run on the CPU (CUDA_VISIBLE_DEVICES=-1)."
     )
 
 

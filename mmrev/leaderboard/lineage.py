@@ -47,6 +47,8 @@ def training_info(
         iterations=iterations,
         curves={} if iterations is None else _curves(Path(checkpoint), iterations),
         skipped=_skipped(meta.get(SKIPPED_KEY)),
+        skipped_steps=meta.get("skipped_steps"),
+        deterministic=meta.get("deterministic") or None,
     )
 
 

@@ -290,6 +290,9 @@ class TrainingInfo(_Part):
         iterations: None where the training counts epochs, or nobody knows.
         curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
         skipped: Images that could not be read; None where all could.
+        skipped_steps: Steps left out, as not finite; None where none was.
+        deterministic: Whether ops had to give the same bits in every run; None where
+            they had not, or nobody knows.
     """
 
     data: Text | None = None
@@ -298,6 +301,8 @@ class TrainingInfo(_Part):
     iterations: Count | None = None
     curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
     skipped: SkippedImages | None = Field(default=None, exclude_if=_is_unknown)
+    skipped_steps: Count | None = Field(default=None, exclude_if=_is_unknown)
+    deterministic: bool | None = Field(default=None, exclude_if=_is_unknown)
 
     @property
     def length(self) -> str:

@@ -58,6 +58,11 @@ def add_common_arguments(parser: ArgumentParser) -> None:
         default="none",
         help="what started the processes of a distributed run",
     )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits in every run on one machine; slower on a GPU",
+    )
 
 
 def train(args: Namespace) -> None:

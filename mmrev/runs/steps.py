@@ -5,6 +5,7 @@ changes, and leaves the config alone where the tool was not asked for it. What i
 fault is a `UserError` that names path or key.
 """
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -160,9 +161,21 @@ def _cannot_be_sharded(cfg: Config) -> str | None:
         if backbone.get("memory") == "auto":
             return (
                 f"memory='auto' of {backbone.type} measures a step with whole weights; "
-                "set the modes that tools/plan_memory.py finds for the budget."
+                "set the modes that tools/plan.py recommends."
             )
     return None
+
+
+def be_deterministic(cfg: Config, args: Namespace) -> None:
+    """``--deterministic``: sets ``randomness``, with a seed if there is none."""
+    if not args.deterministic:
+        return
+    # Read when cuBLAS starts; without it torch refuses matrix products on a GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    randomness = section(cfg, "randomness")
+    randomness.deterministic = True
+    if randomness.get("seed") is None:
+        randomness.seed = 0
 
 
 def require_initial_weights(cfg: Config, args: Namespace) -> None:
@@ -273,6 +286,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     scale_lr,
     resume,
     shard,
+    be_deterministic,
     require_initial_weights,
     write_whole_checkpoints,
     end_when_asked,
@@ -284,6 +298,7 @@ TEST_STEPS: tuple[Step, ...] = (
     require_test_data,
     order_test_classes,
     load_tested_checkpoint,
+    be_deterministic,
     require_expected_results,
     drop_training,
     use_tta,

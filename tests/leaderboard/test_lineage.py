@@ -71,6 +71,18 @@ def test_images_that_training_skipped():
     assert "skipped" not in json.loads(measured().to_bytes())["training"]
 
 
+def test_how_training_went():
+    meta = {"iter": 30, "deterministic": True, "skipped_steps": 2}
+    found = training_info(CONFIG, None, meta, "x")
+    assert found.deterministic and found.skipped_steps == 2
+    told = {"deterministic", "skipped_steps"}
+    assert told < found.model_dump(exclude_defaults=True).keys()
+    found = training_info(CONFIG, None, {"iter": 30, "deterministic": False}, "x")
+    assert found.deterministic is None
+    # Records of before it was told keep their hash.
+    assert not told & json.loads(measured().to_bytes())["training"].keys()
+
+
 def test_weights_that_say_nothing_claim_nothing():
     found = training_info(CONFIG, None, {}, "official.pth")
     assert found.data is found.epochs is found.iterations is None

@@ -92,6 +92,48 @@ def test_amp_without_gpu_is_bfloat16(run, tmp_path, config, monkeypatch):
     assert seen[:2] == [torch.bfloat16, True]
 
 
+@pytest.fixture
+def as_before():
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def test_an_op_that_is_not_deterministic(run, tmp_path, monkeypatch, as_before):
+    from mmrev.models.backbones.revcol import RevCol
+
+    forward = RevCol.forward
+
+    def put(self, x):
+        x.put_(torch.tensor([0]), torch.zeros(1))
+        return forward(self, x)
+
+    monkeypatch.setattr(RevCol, "forward", put)
+    assert run("train", "det.py", "--work-dir", tmp_path / "plain").status == 0
+    result = run("train", "det.py", "--work-dir", tmp_path / "run", "--deterministic")
+    assert result.status == 1
+    assert result.err == (
+        "error: --deterministic: put_ cannot give the same bits in every run here; "
+        "leave --deterministic out, or run on the CPU (CUDA_VISIBLE_DEVICES=-1).\n"
+    )
+
+
+def test_deterministic_runs_have_a_seed(run, tmp_path, as_before):
+    options = ("--deterministic", "--cfg-options", "randomness.seed=None")
+    result = run("train", "det.py", "--work-dir", tmp_path, *options)
+    assert result.status == 0 and "(seed 0)" in result.out
+    meta = load_checkpoint_file(tmp_path / "epoch_2.pth")["meta"]
+    assert meta["deterministic"] is True
+    assert "deterministic=True" in meta["cfg"].replace(" ", "")
+    tested = run(
+        *("test", "det.py", tmp_path / "epoch_2.pth"),
+        *("--work-dir", tmp_path / "test", "--deterministic"),
+    )
+    assert tested.status == 0
+    (record,) = (tmp_path / "test/records").glob("*.json")
+    assert json.loads(record.read_text())["training"]["deterministic"] is True
+
+
 def test_auto_scale_lr(run, tmp_path):
     options = ("--work-dir", tmp_path, "--auto-scale-lr")
     refused = run("train", "det.py", *options)

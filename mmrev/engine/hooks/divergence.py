@@ -29,7 +29,7 @@ __all__ = ["DivergenceHook", "divergence"]
 # stay sound; this often in a row it does not find back.
 _MOST_OVERFLOWS = 10
 _MOST_IMAGES = 16
-_COUNT = "skipped_steps"  # in the message hub, and so in checkpoints
+_COUNT = "skipped_steps"  # in the message hub, and in the meta of checkpoints
 _MATCHERS = ("hungarian_assigner", "topk_hungarian_assigner")
 
 
@@ -142,7 +142,7 @@ class DivergenceHook(Hook):
         self._forget()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights, which a finite gradient can spoil, too.
+        """Look at the weights, which a finite gradient can spoil, too; count.
 
         Raises:
             UserError: They are not finite; nothing is written or removed then.
@@ -157,6 +157,8 @@ class DivergenceHook(Hook):
         if broken:
             found = f"weights ({shortened(broken)}), which are not saved"
             raise divergence(runner, found)
+        if count := runner.message_hub.get_info(_COUNT, 0):
+            checkpoint["meta"][_COUNT] = count
 
     def _forget(self) -> None:
         self._call: _Call | None = None

@@ -99,10 +99,14 @@ class ExactResumeHook(Hook):
         vars(runner.train_loop).pop("run_iter", None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the place in the epoch: batches done, and of how many."""
+        """Add whether ops are deterministic, and the place in the epoch.
+
+        That is: batches done, and of how many.
+        """
+        meta = checkpoint["meta"]
+        meta["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if self._endless:
             return
-        meta = checkpoint["meta"]
         # Saved at the end of an epoch, or after it, `meta` counts it already.
         inside = meta["epoch"] == self._epoch
         done = meta["iter"] - self._epoch_start if inside else 0
