@@ -7,7 +7,8 @@ from torch import Tensor
 
 __all__ = ["classification_batch", "detection_batch", "segmentation_batch"]
 
-_OBJECTS = 20
+# Of objects side by side, so that none is hidden, whatever the size of the images.
+_ROWS, _COLUMNS = 4, 5
 _IGNORED = 255
 
 
@@ -76,18 +77,18 @@ def _scenes(
     size: tuple[int, int], count: int, classes: int
 ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
     """Images, (3, H, W), and of each its boxes, (20, 4), and their labels, (20,)."""
-    generator = np.random.default_rng(0)
     height, width = size
+    generator = np.random.default_rng(0)
+    row, column = np.divmod(np.arange(_ROWS * _COLUMNS), _COLUMNS)
+    corners = np.stack([column, row], 1)
     images, objects = [], []
-    for _ in range(count):
+    for index in range(count):
         pixels = generator.integers(0, 256, (3, height, width), np.uint8)
         images.append(torch.from_numpy(pixels))
-        corners = generator.uniform(0, 0.6, (_OBJECTS, 2))
-        sides = generator.uniform(0.1, 0.4, (_OBJECTS, 2))
-        boxes = np.concatenate([corners, corners + sides], 1)
-        boxes = torch.from_numpy(boxes * [width, height, width, height]).float()
-        labels = torch.from_numpy(generator.integers(0, classes, _OBJECTS))
-        objects.append((boxes, labels))
+        boxes = np.concatenate([corners + 0.1, corners + 0.9], 1)
+        boxes *= np.array([width / _COLUMNS, height / _ROWS] * 2)
+        labels = (index + np.arange(len(boxes))) % classes
+        objects.append((torch.from_numpy(boxes).float(), torch.from_numpy(labels)))
     return images, objects
 
 

@@ -2,9 +2,12 @@
 
 What the blocks of a network take grows with the pixels of a batch, beside what each
 image and each step takes whatever its size. A step is measured phase by phase
-(`mmrev.measure.phases`) with one and with two small images, and with one that is
-larger. How each phase grows follows from that, and the peak at another size is that of
-the phase which is the highest there.
+(`mmrev.measure.phases`) with one image and with two, small ones and larger ones. How
+each phase grows follows from that, and the peak at another size is that of the phase
+which is the highest there.
+
+Two images are measured at both sizes because some layers copy what for one image alone
+is a view.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from scipy.optimize import nnls
 
 from mmrev.measure.phases import Phase
 
@@ -48,22 +50,19 @@ class Sample:
         size: height and width of the images, pixels.
         batch: images.
         phases: of the step.
-        seconds: of its forward and backward pass.
     """
 
     size: tuple[int, int]
     batch: int
     phases: list[Phase]
-    seconds: float
 
 
 class StepCosts:
-    """How a step in one memory mode and precision grows with its batch.
+    """How the memory of a step in one memory mode and precision grows with its batch.
 
     Args:
         weights: of the model.
-        samples: at two sizes of the images and with two numbers of them, at least; one
-            size tells of no other.
+        samples: with one and two images, of two sizes; one size tells of no other.
     """
 
     def __init__(self, weights: WeightCosts, samples: Sequence[Sample]):
@@ -73,11 +72,9 @@ class StepCosts:
         if len(names) > 1:  # as one phase: the highest, beside all gradients
             steps = [[_together(step)] for step in steps]
         features = np.array([_features(one.batch, one.size) for one in samples])
-        self._sizes = {one.size for one in samples}
         peaks = np.array([[phase.peak for phase in step] for step in steps], float)
         self._growth = np.linalg.lstsq(features, peaks, rcond=None)[0]
         self._gradients = np.array([phase.gradients for phase in steps[0]], float)
-        self._seconds = nnls(features, np.array([one.seconds for one in samples]))[0]
 
     def peak(
         self, batch: int, size: tuple[int, int], sharding: str = "none", gpus: int = 1
@@ -103,14 +100,11 @@ class StepCosts:
         update = (own.gradients + own.update) / shares
         return float(held + beside + max(step.max(), update))
 
-    def seconds(self, batch: int, size: tuple[int, int]) -> float:
-        """Seconds of forward and backward pass on the device that measured it."""
-        return float(_features(batch, size) @ self._seconds)
-
 
 def _features(batch: int, size: tuple[int, int]) -> np.ndarray:
-    """What costs grow with: steps, images, and their megapixels."""
-    return np.array([1, batch, batch * prod(size) / 1e6])
+    """What costs grow with: steps, images, and the megapixels of one and of all."""
+    pixels = prod(size) / 1e6
+    return np.array([1, batch, pixels, batch * pixels])
 
 
 def _together(phases: Sequence[Phase]) -> Phase:

@@ -56,7 +56,7 @@ def walk_read(cfg: Config) -> Iterator[Node]:
             yield from walk(cfg[key], key)
 
 
-def components(model: Mapping, cls: type | tuple[type, ...]) -> Iterator[ConfigDict]:
+def components(model: Mapping, cls: type) -> Iterator[ConfigDict]:
     """The parts of a model's config that build a class of this suite, or subclasses."""
     for node in walk(model):
         name = str(node.value.get("type")) if isinstance(node.value, Mapping) else ""

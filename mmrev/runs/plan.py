@@ -107,7 +107,10 @@ def price(
     batch = cfg.train_dataloader.batch_size
     costs = trial.step_costs(None, own_precision(cfg), size)
     flops = trial.flops(None, batch, size)
-    seconds = _seconds(costs.seconds(batch, size), flops, tflops)
+    if tflops is None:
+        seconds = trial.seconds(None, own_precision(cfg), batch, size)
+    else:
+        seconds = 2 * flops / (tflops * 1e12)
     steps = _iterations(cfg, gpus * batch)
     return Price(
         flops=flops,
@@ -115,10 +118,6 @@ def price(
         seconds=seconds,
         hours=steps and steps * seconds / 3600,
     )
-
-
-def _seconds(measured: float, flops: float, tflops: float | None) -> float:
-    return measured if tflops is None else 2 * flops / (tflops * 1e12)
 
 
 def _iterations(cfg: Config, batch: int) -> int | None:
@@ -131,8 +130,13 @@ def _iterations(cfg: Config, batch: int) -> int | None:
 
 
 def _images(cfg: Config) -> int | None:
-    count = 0
-    for _, dataset in plain_settings(cfg.train_dataloader.dataset, ""):
+    """Of an epoch; None if only the data set knows."""
+    whole, count = cfg.train_dataloader.dataset, 0
+    if any(
+        {"times", "oversample_thr"} & set(node.where.split(".")) for node in walk(whole)
+    ):
+        return None  # of wrappers that repeat
+    for _, dataset in plain_settings(whole, ""):
         name = str(dataset.get("type")).rpartition(".")[2]
         if name.startswith("Scenes"):
             found = SceneSettings(**(dataset.get("scenes") or {})).num_training
@@ -178,7 +182,9 @@ def options(
                         batch=batch,
                         peak=costs.peak(batch, size, sharding, gpus),
                         flops=flops,
-                        seconds=_seconds(costs.seconds(batch, size), flops, tflops),
+                        seconds=trial.seconds(mode, precision, batch, size)
+                        if tflops is None
+                        else 2 * flops / (tflops * 1e12),
                     )
 
 
@@ -356,9 +362,12 @@ def _command(cfg: Config, best: Option, gpus: int) -> str:
 
 def memory_keys(cfg: Config) -> list[str]:
     """The keys that set the memory modes of a config's backbones."""
-    found = list(components(cfg.model, (Backbone, StitchedBackbone)))
+    own = list(components(cfg.model, Backbone))
+    for stitched in components(cfg.model, StitchedBackbone):
+        if any(not any(one is anchor for one in own) for anchor in stitched.anchors):
+            own.append(stitched)  # it has the modes of other toolboxes' anchors
     return [
         f"{node.where}.memory"
         for node in walk(cfg.model, "model")
-        if any(node.value is one for one in found)
+        if any(node.value is one for one in own)
     ]

@@ -1,7 +1,7 @@
 """Trial steps of a config's training, of noise, with weights that need not fit."""
 
 import copy
-import time
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from math import prod, sqrt
 
@@ -19,6 +19,7 @@ from mmrev.errors import UserError
 from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import held_memory, peak_memory
 from mmrev.measure.phases import phases, shared_weights
+from mmrev.measure.speed import paired_times
 from mmrev.models.backbones.base import Backbone
 from mmrev.models.layers.keeping import forget_kept
 from mmrev.models.stitching import StitchedBackbone
@@ -80,7 +81,7 @@ class Trial:
             if parameter.requires_grad:
                 # Those of all blocks are never there together.
                 parameter.register_post_accumulate_grad_hook(_drop)
-        self._flops: dict[tuple, int] = {}
+        self._images: dict[tuple, float] = {}
         self.weights = self._weights()
 
     @property
@@ -124,8 +125,7 @@ class Trial:
         """
         self._set_memory(memory)
         wrapper = self._optim_wrapper(precision)
-        sizes = self.sizes(size)
-        places = [(sizes[0], 1), (sizes[0], 2), *((one, 1) for one in sizes[1:])]
+        places = itertools.product(self.sizes(size), (1, 2))
         return StepCosts(self.weights, [self._sample(wrapper, *one) for one in places])
 
     def flops(
@@ -140,13 +140,47 @@ class Trial:
             batch: images.
             size: height and width, pixels.
         """
-        sizes = self.sizes(size)
-        counted = [self._count_flops(memory, one) for one in sizes]
-        if len(sizes) == 1:
-            return batch * counted[0]
-        (small, large), pixels = counted, [prod(one) for one in sizes]
-        slope = (large - small) / (pixels[1] - pixels[0])
-        return batch * (small + slope * (prod(size) - pixels[0]))
+
+        def count(step: Callable[[], None]) -> int:
+            return count_flops(step)
+
+        # Every precision has as many.
+        return batch * self._image(count, memory, PRECISIONS[0], size)
+
+    def seconds(
+        self,
+        memory: str | Sequence[str] | None,
+        precision: str,
+        batch: int,
+        size: tuple[int, int],
+    ) -> float:
+        """Seconds of forward and backward pass here, from one image as `flops`."""
+
+        def timed(step: Callable[[], None]) -> float:
+            return paired_times({"": step}, 1, self.device)[""]
+
+        return batch * self._image(timed, memory, precision, size)
+
+    def _image(
+        self,
+        measure: Callable[[Callable[[], None]], float],
+        memory: str | Sequence[str] | None,
+        precision: str,
+        size: tuple[int, int],
+    ) -> float:
+        """What a step with one image of a size costs, measured once for all batches."""
+        key = measure.__name__, str(memory), precision, size
+        if key not in self._images:
+            self._set_memory(memory)
+            wrapper = self._optim_wrapper(precision)
+            sizes = self.sizes(size)
+            found = [measure(self._step(wrapper, one, 1)) for one in sizes]
+            self._images[key] = found[0]
+            if len(sizes) > 1:
+                small, large = map(prod, sizes)
+                slope = max(0.0, found[1] - found[0]) / (large - small)
+                self._images[key] += slope * (prod(size) - small)
+        return self._images[key]
 
     def _set_memory(self, memory: str | Sequence[str] | None) -> None:
         every = (*self._backbones, *self._stitched)
@@ -183,22 +217,7 @@ class Trial:
         step = self._step(wrapper, size, batch)
         forget_kept()  # what was computed once for a size is there in a training, too
         found = phases(step, self.model, self.device)
-        start = time.perf_counter()
-        step()
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).synchronize(self.device)
-        return Sample(size, batch, found, time.perf_counter() - start)
-
-    def _count_flops(
-        self, memory: str | Sequence[str] | None, size: tuple[int, int]
-    ) -> int:
-        """Of one image; counted once, as every precision and batch has them."""
-        key = str(memory), size
-        if key not in self._flops:
-            self._set_memory(memory)
-            step = self._step(self._optim_wrapper(PRECISIONS[0]), size, 1)
-            self._flops[key] = count_flops(step)
-        return self._flops[key]
+        return Sample(size, batch, found)
 
     def _step(
         self, wrapper: OptimWrapper, size: tuple[int, int], batch: int

@@ -1,6 +1,6 @@
 """A batch as a config's training takes it, of noise: no data set is needed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from math import prod
 
 from mmengine.config import Config
@@ -21,8 +21,8 @@ __all__ = ["image_size", "training_batch"]
 def image_size(cfg: Config) -> tuple[int, int]:
     """Height and width of the largest images of a config's training, pixels.
 
-    What the data preprocessor pads to, else what is cropped, else the largest scale of
-    the pipeline, long side across; of the embedded data, their size.
+    What the data preprocessor pads to, else what the last step of the pipeline that
+    states a size leaves at most, long side across; of the embedded data, their size.
 
     Raises:
         UserError: if the config states none.
@@ -32,11 +32,8 @@ def image_size(cfg: Config) -> tuple[int, int]:
             return _pair(node.value)
     loader = cfg.get("train_dataloader") or {}
     for _, dataset in plain_settings(loader.get("dataset") or {}, "dataset"):
-        stated = list(_stated(dataset.get("pipeline") or []))
-        if crops := [size for kind, size in stated if kind == "crop"]:
-            return crops[-1]
-        if stated:
-            return max((size for _, size in stated), key=prod)
+        if size := _last_size(dataset.get("pipeline") or []):
+            return size
         kind = str(dataset.get("type"))
         if kind.startswith("mmrev.Scenes"):
             return _pair(SceneSettings(**(dataset.get("scenes") or {})).size)
@@ -48,24 +45,24 @@ def image_size(cfg: Config) -> tuple[int, int]:
     )
 
 
-def _stated(pipeline: list) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The sizes in a pipeline, in order: of crops, and of images that are resized."""
-    for node in walk(pipeline):
-        step = node.value
-        if not isinstance(step, Mapping) or "type" not in step:
-            continue
+def _last_size(pipeline: Sequence) -> tuple[int, int] | None:
+    """What the last step of a pipeline that states a size makes of images, at most."""
+    size = None
+    for step in pipeline:
         kind = str(step["type"]).rpartition(".")[2]
-        if "crop_size" in step and step.get("crop_type", "absolute") == "absolute":
-            yield "crop", _pair(step["crop_size"])
-        elif kind.endswith("ResizedCrop") and isinstance(step.get("scale"), int):
-            yield "crop", _pair(step["scale"])
-        elif "Resize" in kind:
+        if kind == "RandomChoice":
+            branches = [_last_size(branch) for branch in step["transforms"]]
+            size = max(filter(None, branches), key=prod, default=size)
+        elif "crop_size" in step and step.get("crop_type", "absolute") == "absolute":
+            size = _pair(step["crop_size"])
+        elif kind == "Pad" and step.get("size"):
+            size = _pair(step["size"])
+        elif "Resize" in kind and (scales := step.get("scales") or step.get("scale")):
+            scales = scales if isinstance(scales, list) else [scales]
+            short, long = max((sorted(_pair(scale)) for scale in scales), key=prod)
             largest = max(step.get("ratio_range") or (1.0,))
-            scales = step.get("scales") or [step.get("scale")]
-            for scale in scales if isinstance(scales, list) else [scales]:
-                if scale is not None:
-                    short, long = sorted(_pair(scale))
-                    yield "scale", (round(short * largest), round(long * largest))
+            size = round(short * largest), round(long * largest)
+    return size
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -114,6 +114,8 @@ def test_in_an_address_space_that_ends(project, tmp_path):
     *_, last = done.stderr.strip().splitlines()
     assert re.match(
         r"error: iteration 1: out of memory on cpu, after .* The step had 4 images of "
-        r"1024x1024 in memory=store. What fits: .*memory=recompute",
+        r"1024x1024 in memory=store. What fits: "
+        # The second where the planner had not enough time.
+        r"(\S+ GB with model.backbone.memory=|python tools/plan.py det.py)",
         last,
     )

@@ -1,0 +1,89 @@
+"""Predicted peaks against measured ones, for every family under both heads."""
+
+import copy
+
+import pytest
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from resolved import CONFIGS, resolve, use_scope
+from shrink import inner_model, shrink
+
+from mmrev.datasets.batches import seeded
+from mmrev.measure.memory import peak_memory
+from mmrev.models.layers.keeping import forget_kept
+from mmrev.runs import trial as trials
+from mmrev.runs.trial import Trial
+from mmrev.runs.typical import training_batch
+
+LEAVES = {
+    "revcol": "revcol/revcol-t",
+    "swinv2": "swin_v2/swinv2-t",
+    "nfnet": "nfnet/nfnet-f0",
+    "vanillanet": "vanillanet/vanillanet-5",
+    "reducenet": "reducenet/reducenet-18",
+    "stitched": "stitched/stitched-revcol-t-s-b",
+}
+HEADS = {
+    "dino": "dino-4scale_8xb2-12e_coco",
+    "mask2former": "mask2former_8xb2-160k_ade20k-512x512",
+}
+# Larger than what is measured to predict it, in pixels and in images.
+SIZE, BATCH = (224, 256), 3
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch):
+    monkeypatch.setattr(trials, "_AREAS", (128**2, 192**2))
+
+
+def config_of(family: str, head: str):
+    cfg = shrink(resolve(CONFIGS / f"{LEAVES[family]}_{HEADS[head]}.py"))
+    use_scope(cfg.default_scope)
+    return cfg
+
+
+def measured(cfg, memory: str, precision: str) -> int:
+    """Bytes at the peak of a process that builds the model and trains two steps."""
+    cfg = copy.deepcopy(cfg)
+    backbone = inner_model(cfg.model).backbone
+    for one in backbone.get("anchors", [backbone]):
+        one.memory = memory
+    if precision == "bfloat16":
+        cfg.optim_wrapper.type = "mmrev.BFloat16OptimWrapper"
+    forget_kept()
+
+    def train() -> None:
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        if hasattr(model.data_preprocessor, "size"):
+            model.data_preprocessor.size = SIZE
+        wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
+        for _ in range(2):
+            model.train_step(training_batch(cfg, SIZE, BATCH), wrapper)
+
+    with seeded(0):
+        return peak_memory(train)
+
+
+def check(family: str, head: str, memory: str, precision: str = "float32") -> None:
+    cfg = config_of(family, head)
+    costs = Trial(cfg).step_costs(memory, precision, SIZE)
+    expected = measured(cfg, memory, precision)
+    assert costs.peak(BATCH, SIZE) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", LEAVES)
+def test_is_within_a_tenth(family, head):
+    check(family, head, "store")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("memory", "precision"),
+    [("recompute", "float32"), ("reverse", "float32"), ("store", "bfloat16")],
+)
+def test_in_other_modes(memory, precision):
+    check("revcol", "dino", memory, precision)
