@@ -37,9 +37,9 @@ FAULTS = {
     "link": "a link to a file that is not there",
     "folder": "a folder",
     "empty": "an empty file",
-    "truncated": "damaged: image file is truncated",
-    "without end": "damaged: image file is truncated",
-    "zeroed": "damaged: it ends in zeros",
+    "truncated": "a damaged one: image file is truncated",
+    "without end": "a damaged one: image file is truncated",
+    "zeroed": "a damaged one: it ends in zeros",
     "text": "no image",
     "no pixels": "",  # in Pillow's words, or as cv2 gives up
 }

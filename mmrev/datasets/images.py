@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -108,28 +109,25 @@ def remedy(said: str) -> str:
 
 def fault_of(path: str, backend_args: dict | None = None) -> str | None:
     """Why a file is no whole image, in a few words; None if it is one."""
-    tolerant = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # others may have set it
     try:
         content = get(path, backend_args=backend_args)
         if not content:
             return "an empty file"
-        with Image.open(BytesIO(content)) as image:
+        with _opened(BytesIO(content)) as image:
             image.load()
-        # What the disk never got; decoders may take it for an image's end.
-        padded = content.startswith(_BEGIN) and content.endswith(b"\0\0")
-        if padded and not content.rstrip(b"\0").endswith(_END):
-            return "damaged: it ends in zeros"
     except UnidentifiedImageError:
         return "no image"
     # Storage and decoders raise all kinds on what they cannot read.
     except Exception as error:
         if os.path.islink(path) and not os.path.exists(path):
             return "a link to a file that is not there"
-        number = getattr(error, "errno", None)
-        return _FAULTS.get(number) or " ".join(f"damaged: {error}".split())[:100]
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+        if number := getattr(error, "errno", None):
+            return _FAULTS.get(number) or str(error.strerror)
+        return " ".join(f"a damaged one: {error}".split())[:100]
+    # What the disk never got; decoders may take it for an image's end.
+    padded = content.startswith(_BEGIN) and content.endswith(b"\0\0")
+    if padded and not content.rstrip(b"\0").endswith(_END):
+        return "a damaged one: it ends in zeros"
     return None
 
 
@@ -140,7 +138,7 @@ def size_of(path: str, turned: bool = True) -> tuple[int, int]:
         path: of a local file.
         turned: as its EXIF orientation asks, as most loaders do.
     """
-    with Image.open(path) as image:
+    with _opened(path) as image:
         width, height = image.size
         if turned and image.getexif().get(_ROTATION) in _TURNS:
             return height, width
@@ -180,10 +178,22 @@ def other_size(
 def orientation_of(file: str | BytesIO) -> int:
     """The EXIF orientation of a picture, 1 to 8; 0 if there is none."""
     try:
-        with Image.open(file) as image:
+        with _opened(file) as image:
             return image.getexif().get(_ROTATION, 0)
     except OSError:  # as of storage elsewhere
         return 0
+
+
+@contextmanager
+def _opened(file: str | BytesIO) -> Iterator[Image.Image]:
+    """A picture that may be large, and must be whole, whatever others have set."""
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+    Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
+    try:
+        with Image.open(file) as image:
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _may_be_cut(path: str) -> bool:

@@ -8,10 +8,11 @@ from damaged import FAULTS, damage, turn
 from data_layouts import make_ade20k, make_coco, make_imagenet
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from mmrev.datasets.checked import use_checked_data
+from mmrev.datasets.images import fault_of, size_of
 from mmrev.datasets.readable import (
     Notes,
     NotingCollate,
@@ -85,9 +86,16 @@ def test_an_image_that_must_not_be_read(coco):
 def test_pillow_may_be_told_to_tolerate_half_an_image(coco, monkeypatch):
     damage(coco / "000000000002.jpg", "truncated")
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(UserError, match="got damaged: image file is truncated"):
+    with pytest.raises(UserError, match="got a damaged one: image file is truncated"):
         built(load=dict(imdecode_backend="pillow"))[1]
     assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_pillow_may_be_told_to_open_small_images_alone(coco, monkeypatch):
+    path = str(coco / "000000000002.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+    assert size_of(path) == (64, 96) and fault_of(path) is None
+    assert Image.MAX_IMAGE_PIXELS == 7
 
 
 @pytest.mark.parametrize("test_mode", [True, False])

@@ -101,7 +101,7 @@ def test_all_images_that_cannot_be_read_are_named(check, workers):
     assert result.status == 1 and found.keys() == {("unreadable", "fault", "train")}
     (one,) = found.values()
     assert [(e["image"], e["text"].partition(" (")[0]) for e in one["examples"]] == [
-        (str(names[0]), "(damaged: image file is truncated"),
+        (str(names[0]), "(a damaged one: image file is truncated"),
         (str(names[1]), "(no such file)"),
         (str(names[2]), "(an empty file)"),
     ]

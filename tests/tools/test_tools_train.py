@@ -308,7 +308,7 @@ def test_a_share_of_the_images_may_be_unreadable(run, project, tmp_path):
     assert "expected at most 0 of 4 training images (0.2), got 1: " in refused.err
     trained = run("train", "det.py", *common, "unreadable_images=0.3")
     assert trained.status == 0, trained.err
-    assert f"skipped, as it cannot be read: {images[1]} (damaged: " in trained.out
+    assert f"skipped, as it cannot be read: {images[1]} (a damaged one: " in trained.out
     weights = tmp_path / "run/epoch_2.pth"
     assert run("test", "det.py", weights, "--work-dir", tmp_path).status == 0
     (path,) = (tmp_path / "records").glob("*.json")

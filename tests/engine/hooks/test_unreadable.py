@@ -133,7 +133,7 @@ def of_two(rank, work_dir, pictures, share):
     use_checked_data()
     torch.set_num_threads(1)
     try:
-        _, runner = run(work_dir, pictures, share)
+        _, runner = run(work_dir, pictures, share, checkpoint={"interval": 99})
     except UserError as error:
         return str(error)
     if rank == 0:
