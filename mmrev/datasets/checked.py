@@ -137,7 +137,9 @@ def _entries_inside(
     Links are the user's own. Where a data set has no folder, names are whole paths.
     """
     entries = load_data_list()
-    folders = [dataset.data_root, *(dataset.data_prefix or {}).values()]
+    folders = [dataset.data_root or "", *(dataset.data_prefix or {}).values()]
+    if not folders[0] and "" in folders[1:]:
+        return entries
     folders = [os.path.normpath(one) for one in folders if isinstance(one, str) and one]
     starts = tuple(f"{one.rstrip('/')}/" for one in folders)
     for entry in entries if folders else ():
