@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--memory", type=float, required=True, help="of each, GB (1e9)")
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the images, pixels")
     add("--tflops", type=float, help="of a device: times by operations, not measured")
-    add("--device", default="cpu", help="that measures")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="that measures")
     add("--cfg-options", nargs="+", action=OverrideAction, metavar="KEY=VALUE")
     add("--json", action="store_true", help="print JSON")
     plan(parser.parse_args(argv))

@@ -31,7 +31,8 @@ class WeightCosts:
         state: of the optimizer.
         copies: of the weights: an average, those of sharpness-aware steps.
         update: what the optimizer takes beside all of these while it steps.
-        unit: the parameters of the largest block.
+        gathered: the parameters that a device which has a share of them holds whole at
+            a time: those in no block, and of the largest block twice.
     """
 
     weights: int
@@ -39,7 +40,7 @@ class WeightCosts:
     state: int
     copies: int
     update: int
-    unit: int
+    gathered: int
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ class StepCosts:
             size: height and width of the images, pixels.
             sharding: 'none'; 'ddp', each device holds all weights, and the gradients a
                 second time in buckets; 'fsdp', a share of weights, gradients and
-                optimizer, and two whole blocks with their gradients.
+                optimizer, and what is gathered, with its gradients.
             gpus: devices.
         """
         shares = gpus if sharding == "fsdp" else 1
         own = self.weights
         held = (own.weights + own.state + own.copies) / shares
-        beside = {"none": 0, "ddp": own.gradients, "fsdp": 4 * own.unit}[sharding]
+        beside = {"none": 0, "ddp": own.gradients, "fsdp": 2 * own.gathered}[sharding]
         step = _features(batch, size) @ self._growth + self._gradients / shares
         update = (own.gradients + own.update) / shares
         return float(held + beside + max(step.max(), update))

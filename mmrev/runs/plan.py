@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
@@ -102,8 +103,7 @@ def price(
         UserError: the config has a mistake, no backbone of mmrev, or no size of images.
     """
     init_default_scope(cfg.default_scope)
-    size = size or image_size(cfg)
-    trial = Trial(cfg)
+    trial, size = Trial(cfg), size or image_size(cfg)
     batch = cfg.train_dataloader.batch_size
     costs = trial.step_costs(None, own_precision(cfg), size)
     flops = trial.flops(None, batch, size)
@@ -232,9 +232,9 @@ def plan(args: Namespace) -> None:
     quiet()
     cfg = load_config(args.config, args.cfg_options, args.safe_config)
     init_default_scope(cfg.default_scope)
+    trial = Trial(cfg, args.device)
     size = tuple(args.size or image_size(cfg))
     own, meant = own_precision(cfg), _meant_batch(cfg, args.gpus)
-    trial = Trial(cfg, args.device)
     batches = sorted({2**n for n in range(meant.bit_length())} | {meant})
     # A config in half precision is not offered the other, which no option sets.
     precisions = [one for one in PRECISIONS if own in (one, PRECISIONS[0])]
@@ -278,10 +278,12 @@ def plan(args: Namespace) -> None:
 
 
 def _check_numbers(args: Namespace) -> None:
-    for name, least in (("gpus", 1), ("memory", 0), ("tflops", 0)):
+    for name in ("gpus", "memory", "tflops"):
         given = getattr(args, name)
-        if given is not None and (given < least or not given):
+        if given is not None and not 0 < given < float("inf"):
             raise UserError(f"--{name}: expected more than 0, got {given:g}.")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; leave the option out.")
     if args.size and min(args.size) < 32:
         raise UserError(
             f"--size: expected height and width of at least 32 pixels, the stride of "

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod, sqrt
 
 import torch
@@ -58,6 +58,9 @@ class Trial:
     """
 
     def __init__(self, cfg: Config, device: str | torch.device = "cpu"):
+        for key in ("train_dataloader", "optim_wrapper"):
+            if cfg.get(key) is None:
+                raise UserError(f"{cfg.filename}: no {key}; there is no training.")
         self.cfg, self.device = cfg, torch.device(device)
         MMLogger.get_instance("plan", log_level="ERROR")  # what initialises says so
         with named_refusals(cfg), seeded(0), shared_weights():
@@ -252,10 +255,13 @@ class Trial:
         return wrapper
 
     def _weights(self) -> WeightCosts:
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        weights = sum(tensor.nbytes for tensor in tensors)
+        parameters = _bytes(self.model.parameters())
+        weights = parameters + _bytes(self.model.buffers())
         trained = [p.nbytes for p in self.model.parameters() if p.requires_grad]
         gradients, largest = sum(trained), max(trained)
+        blocks = sorted(
+            (_bytes(block.parameters()) for block in _blocks(self.model)), reverse=True
+        )
         alone, both = (self._optimizer(count) for count in (1, 2))
         in_turn = both[1] < 1.5 * alone[1]  # or all together
         averages = len(list(_hooks(self.cfg, EMAHook)))
@@ -266,7 +272,7 @@ class Trial:
             state=round(alone[0] * gradients),
             copies=averages * weights + displaced * gradients,
             update=round(alone[1] * (largest if in_turn else gradients)),
-            unit=max(map(_bytes, _blocks(self.model)), default=gradients),
+            gathered=sum(blocks[:1]) + parameters - sum(blocks[1:]),
         )
 
     def _optimizer(self, count: int) -> tuple[float, float]:
@@ -366,12 +372,13 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
     """What models repeat: members of lists, of sequences in a list their members."""
     for module in model.modules():
         if isinstance(module, nn.ModuleList):
-            for block in module:
-                yield from block if isinstance(block, nn.Sequential) else [block]
+            for member in module:
+                blocks = member if isinstance(member, nn.Sequential) else [member]
+                for block in blocks:
+                    # Of one that consists of blocks itself, those are found anyway.
+                    if not any(isinstance(m, nn.ModuleList) for m in block.modules()):
+                        yield block
 
 
-def _bytes(block: nn.Module) -> int:
-    """Of a block's parameters; 0 if it consists of blocks itself."""
-    if any(isinstance(module, nn.ModuleList) for module in block.modules()):
-        return 0
-    return sum(parameter.nbytes for parameter in block.parameters())
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

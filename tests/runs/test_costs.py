@@ -6,7 +6,7 @@ from mmrev.measure.phases import Phase
 from mmrev.runs.costs import Sample, StepCosts, WeightCosts
 
 WEIGHTS = WeightCosts(
-    weights=100, gradients=80, state=160, copies=20, update=8, unit=10
+    weights=100, gradients=80, state=160, copies=20, update=8, gathered=20
 )
 
 
@@ -46,7 +46,7 @@ def test_what_devices_share():
     size, batch = (512, 256), 4
     step = 10 + batch * 512 * 256 / 64
     assert found.peak(batch, size, "ddp", 8) == pytest.approx(280 + 80 + step + 50)
-    shared = 280 / 8 + 4 * 10 + step + 50 / 8
+    shared = 280 / 8 + 2 * 20 + step + 50 / 8
     assert found.peak(batch, size, "fsdp", 8) == pytest.approx(shared)
 
 

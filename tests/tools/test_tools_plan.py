@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ONE = ("--gpus", 1, "--memory", 1)
 
@@ -61,9 +62,26 @@ def test_prints_the_command_that_trains(run):
         ),
         ("seg.py", ("--gpus", 0, "--memory", 1), "--gpus: expected more than 0, got 0"),
         ("seg.py", ("--gpus", 1, "--memory", -1), "--memory: expected more than 0"),
+        ("seg.py", ("--gpus", 1, "--memory", "nan"), "--memory: expected .* got nan"),
+        pytest.param(
+            "seg.py",
+            (*ONE, "--device", "cuda"),
+            "--device cuda: torch sees no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
+        ),
         ("seg.py", (*ONE, "--tflops", 0), "--tflops: expected more than 0, got 0"),
         ("seg.py", (*ONE, "--size", 16, 64), "--size: expected .* 32 .*got 16 and 64"),
         ("none.py", ONE, "config not found: none.py"),
+        (
+            "seg.py",
+            (*ONE, "--cfg-options", "train_dataloader=None"),
+            "seg.py: no train_dataloader; there is no training",
+        ),
+        (
+            "seg.py",
+            (*ONE, "--cfg-options", "optim_wrapper.type=mmrev.Other"),
+            "seg.py: expected optim_wrapper.type one of OptimWrapper, .* got Other",
+        ),
         (
             "mmdet.py",
             ONE,
