@@ -132,9 +132,11 @@ def require_inputs(cells: Sequence[Cell]) -> None:
             if "://" not in path and not Path(path).is_file():
                 lines.setdefault(f"no weights {path}", cell.model)
     if lines:
-        told = shortened((f"{model}: {line}" for line, model in lines.items()), 3)
+        told = [f"{model}: {line.rstrip('.')}" for line, model in lines.items()]
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         raise UserError(
-            f"the sweep lacks what its configs read. {told} Or choose with --only."
+            f"the sweep lacks what its configs read: {'; '.join(told[:3])}{more}. Or "
+            "choose others with --only."
         )
 
 
@@ -162,9 +164,12 @@ def _of_seeds(
     run = suite.runs[name]
     path = run.config.format(**values)
     options = {**suite.options, **run.options}
-    cfg = load_config(path, options, safe)
+    try:
+        cfg = load_config(path, options, safe)
+    except UserError as error:
+        raise UserError(f"suite {suite.name}: runs.{name}: {error}") from None
     if cfg.get("train_cfg") is None:
-        raise UserError(f"runs.{name}: config {path}: no train_cfg; nothing to train.")
+        raise UserError(f"runs.{name}: {path} has no train_cfg; nothing to train.")
     places = _starting_weights(cfg)
     for seed in suite.seeds:
         start = None

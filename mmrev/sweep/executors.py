@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 import submitit
 
-from mmrev.errors import UserError
+from mmrev.errors import UserError, nearest
 from mmrev.sweep.job import Job
 
 __all__ = ["Executor", "LocalExecutor", "SlurmExecutor"]
@@ -143,8 +144,7 @@ class SlurmExecutor:
         try:
             self._executor.update_parameters(**self._parameters)
         except (ValueError, TypeError) as error:
-            text = " ".join(str(error).split())
-            raise UserError(f"suite, slurm: {text}") from None
+            raise UserError(f"suite, slurm: {_reason(error, parameters)}") from None
         self._most = most
         self._submitted: set[str] = set()
         self._asked = float("-inf")
@@ -207,6 +207,15 @@ class SlurmExecutor:
             return  # Slurm is busy or being restarted: what was known still counts
         lines = (line.partition(" ") for line in answer.stdout.splitlines())
         self._queue = {job: comment for job, _, comment in lines}
+
+
+def _reason(error: Exception, parameters: Mapping[str, Any]) -> str:
+    """What submitit says of parameters; where one is none, without all that are."""
+    valid = re.findall(r"- (\w+) \(default", str(error))
+    for name in parameters:
+        if valid and name not in valid:
+            return f"no parameter '{name}'; {nearest(name, valid)}"
+    return " ".join(str(error).split())
 
 
 def _visible_gpus() -> list[int]:

@@ -18,6 +18,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
 from mmrev.errors import UserError, nearest
 from mmrev.limits import refuse_larger
@@ -165,7 +166,9 @@ def choices_of(suite: Suite, run: Run) -> Iterator[dict[str, str]]:
 
 
 def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    # A key that is misspelt is missing, too.
+    errors = sorted(error.errors(include_url=False), key=_is_missing)
+    first = errors[0]
     *parents, last = first["loc"] or ("",)
     where = "".join(
         f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
@@ -177,6 +180,10 @@ def _reason(error: ValidationError) -> str:
         return f"'{where}' is missing."
     got = printable(repr(first["input"]))[:80]
     return f"{where}: {first['msg'].removeprefix('Value error, ')}, got {got}."
+
+
+def _is_missing(error: ErrorDetails) -> bool:
+    return error["type"] == "missing"
 
 
 def _misfit(suite: Suite) -> str | None:

@@ -53,8 +53,11 @@ def sweep(args: Namespace) -> int:
             f"sweep: {Path.cwd()} is not mmrev's repository (it has no tools/train.py);"
             " run it there."
         )
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs: expected at least 1, got {args.jobs}.")
+    for name, least in (("jobs", 1), ("dry_run", 0), ("tflops", 1e-3)):
+        given = getattr(args, name)
+        if given is not None and not given >= least:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option}: expected at least {least:g}, got {given:g}.")
     with Console(stderr=True).status("reading configs"):
         cells = expand(suite, args.safe_config)
     if args.only:

@@ -134,12 +134,18 @@ def test_a_whole_model_counts_before_the_weights_of_its_parts(root):
             {"cls": {"start": "seg"}},
             "runs.cls.start: config cls.py starts from no weigh",
         ),
-        ({"seg": {"options": {"modle.a": 1}}}, "'modle'; did you mean 'model'"),
+        (
+            {"seg": {"options": {"modle.a": 1}}},
+            "runs.seg: --cfg-options modle.a: .*'modle'; did you mean 'model'",
+        ),
         (
             {"cls": {"config": "by_iter.py"}},
             "by_epoch=False, but train_cfg no max_iters",
         ),
-        ({"cls": {"config": "untrained.py"}}, "no train_cfg; nothing to train"),
+        (
+            {"cls": {"config": "untrained.py"}},
+            "untrained.py has no train_cfg; nothing to train",
+        ),
         ({"seg": {"config": "two.py", "start": "cls"}}, "two.py starts from 2 files"),
     ],
 )
@@ -196,7 +202,9 @@ def test_what_is_missing_is_told_before_anything_begins(root, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     require_inputs(cells)
     (tmp_path / "theirs.pth").unlink()
-    with pytest.raises(UserError, match=r"seg: no weights theirs.pth Or choose with"):
+    with pytest.raises(
+        UserError, match=r"seg: no weights theirs.pth. Or choose others"
+    ):
         require_inputs(cells)
 
 
