@@ -91,8 +91,9 @@ class LocalExecutor:
         """Start a process; the id is that of what controls it."""
         slot = self._slots.pop(0)
         self._executor.update_parameters(visible_gpus=slot)
-        # Ctrl-C reaches every process of a terminal; what to do then is the sweep's.
-        with _ignored(signal.SIGINT):
+        # Ctrl-C, or its end, reaches every process of a terminal; what to do then is
+        # the sweep's.
+        with _ignored(signal.SIGINT, signal.SIGHUP):
             started = self._executor.submit(job)
         self._jobs[started.job_id] = started, slot
         return started.job_id
@@ -227,9 +228,10 @@ def _visible_gpus() -> list[int]:
 
 
 @contextmanager
-def _ignored(signum: int) -> Iterator[None]:
-    before = signal.signal(signum, signal.SIG_IGN)
+def _ignored(*signals: int) -> Iterator[None]:
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in signals}
     try:
         yield
     finally:
-        signal.signal(signum, before)
+        for one, earlier in before.items():
+            signal.signal(one, earlier)

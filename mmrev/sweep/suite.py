@@ -72,7 +72,7 @@ class Run(_Part):
     start: str | None = None
     test: StrictBool = True
     options: dict[str, Any] = {}
-    train_args: list[Literal["--amp", "--auto-scale-lr"]] = []
+    train_args: list[Literal["--amp", "--auto-scale-lr", "--deterministic"]] = []
 
 
 class Suite(_Part):

@@ -36,9 +36,9 @@ def sweep(args: Namespace) -> int:
 
     Args:
         args: ``suite``, path; ``only``, patterns of config names; ``jobs`` at once;
-            ``slurm``, whether they go to its queue; ``dry_run``, the
-            minutes that pricing may take, or None; ``tflops`` of a GPU, for the price,
-            or None; ``safe_config``.
+            ``slurm``, whether they go to its queue; ``dry_run``, the minutes that
+            pricing may take, or None; ``tflops`` of a GPU, for the price, or None;
+            ``safe_config``.
 
     Returns:
         Exit status: 1 if a cell failed, 130 if it was interrupted.
@@ -105,7 +105,7 @@ class Sweep:
 
     def run(self) -> int:
         """Run what is left; the exit status as of `sweep`."""
-        with self.view, _interrupted_by(signal.SIGTERM):
+        with self.view, _interrupted_by(signal.SIGTERM, signal.SIGHUP):
             try:
                 self._adopt()
                 while self._running() or self._ready():
@@ -176,7 +176,7 @@ class Sweep:
             self.view.say(entry, "was stopped, and continues")
             return
         entry.failures += 1
-        log = entry.cell.folder / f"{state.step}.log"
+        log = entry.cell.folder / f"{state.step or 'train'}.log"
         entry.error = (
             state.error
             if state.outcome == "failed"
@@ -300,10 +300,12 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupted_by(signum: int) -> Iterator[None]:
-    """Take a signal for Ctrl-C."""
-    before = signal.signal(signum, signal.default_int_handler)
+def _interrupted_by(*signals: int) -> Iterator[None]:
+    """Take signals for Ctrl-C."""
+    handler = signal.default_int_handler
+    before = {one: signal.signal(one, handler) for one in signals}
     try:
         yield
     finally:
-        signal.signal(signum, before)
+        for one, earlier in before.items():
+            signal.signal(one, earlier)

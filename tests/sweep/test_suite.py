@@ -66,7 +66,11 @@ def test_a_run_may_have_values_of_its_own(tmp_path):
         ("test: false", "start: dino", "start from each other: crops <- dino <- crops"),
         (", start: crops", "", "runs.crops: nothing starts from it and it is not test"),
         ("test: false", "test: 1", "runs.crops.test: Input should be a valid boolean"),
-        ("start: crops", "start: crops, train_args: [--fast]", "'--amp' or '--auto-sc"),
+        (
+            "start: crops",
+            "start: crops, train_args: [--fast]",
+            "'--amp', '--auto-scale-lr' or",
+        ),
         ("name: small", "name: ../x", "name: String should match pattern"),
         (GOOD, "runs: {}\nname: a\nseeds: [1]", "runs: Dictionary should have at leas"),
         (GOOD, "- a", "expected keys and values, got list"),
