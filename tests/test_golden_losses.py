@@ -13,13 +13,7 @@ GOLDEN = load_golden("training")
 # below are more than 1e-6.
 TOLERANCE = 1e-9
 SLOW = [pytest.mark.slow, pytest.mark.ci]
-
-
-def alternating():
-    """Each family quickly under one head, and slowly under the other."""
-    for index, (family, head) in enumerate(CASES):
-        quick = index // 2 % 2 == index % 2
-        yield pytest.param(family, head, marks=[] if quick else SLOW)
+QUICK = [("revcol", "dino"), ("swinv2", "mask2former"), ("stitched", "dino")]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +45,10 @@ def deviation(found, family, head):
     reason="made with another torch, which may draw other weights",
 )
 class TestGolden:
-    @pytest.mark.parametrize(("family", "head"), alternating())
+    @pytest.mark.parametrize(
+        ("family", "head"),
+        [pytest.param(*c, marks=[] if c in QUICK else SLOW) for c in CASES],
+    )
     def test_losses(self, family, head, tmp_path, scenes):
         with in_double():
             found = train_steps(family, head, tmp_path, scenes)

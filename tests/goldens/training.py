@@ -43,17 +43,19 @@ class _Widened(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        if func.__name__ == "__get__":  # a shape, a device, most of all calls
+            return func(*args)
         if func is torch.Tensor.float:
             func = torch.Tensor.double
         named = {key: _widened(value) for key, value in (kwargs or {}).items()}
-        return func(*_widened(tuple(args)), **named)
+        return func(*map(_widened, args), **named)
 
 
 def _widened(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.dtype == torch.float32 else value
     if type(value) in (list, tuple):
         return type(value)(map(_widened, value))
-    if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
-        return value.double()
     return torch.float64 if value is torch.float32 else value
 
 
