@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmrev.datasets.checked import contents_of, place_of
+from mmrev.datasets.images import fault_of
 from mmrev.datasets.label_maps import CheckLabelMap
 from mmrev.errors import UserError
 
@@ -111,11 +112,21 @@ def _count_pixels(dataset: BaseDataset, classes: tuple[str, ...]) -> ClassCounts
     load, check = transforms[places[0] - 1 : places[0] + 1]
     counts, maps = np.zeros(256, int), 0
     for info in _some(dataset):
-        results = check(load(info))
+        try:
+            results = check(load(info))
+        except UserError:
+            raise
+        except Exception:
+            # One that cannot be read is told, or skipped, when its image is drawn.
+            if fault_of(info["seg_map_path"], dataset.backend_args):
+                continue
+            raise
         counts += np.bincount(results["gt_seg_map"].ravel(), minlength=256)
         maps += 1
         if maps >= _FEWEST and counts[: len(classes)].all():
             break
+    if not maps:
+        return None
     named = dict(zip(classes, counts.tolist(), strict=False))
     ignored = 1 - sum(named.values()) / max(counts.sum(), 1)
     return ClassCounts(named, "label maps", maps, len(dataset), ignored)

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from damaged import damage
 from mmdet.datasets import VOCDataset
 from mmpretrain.datasets import CustomDataset
 from mmseg.datasets import BaseSegDataset
@@ -180,3 +181,14 @@ def test_all_processes_end_by_what_the_first_one_finds(maps, tmp_path, process_p
     assert first == second and "got 7" in first
     maps((0, 1, 2))
     assert process_pair.run(refusals, tmp_path) == [None, None]
+
+
+def test_label_maps_that_cannot_be_read_are_passed_over(maps, tmp_path):
+    dataset = maps((0, 1), (1, 2), (2, 0))
+    damage(tmp_path / "maps/1.png", "text")
+    counts = count_classes(dataset)
+    assert (counts.seen, counts.total) == (2, 3)
+    assert counts.counts == {"ground": 46, "road": 1, "tree": 1}
+    for number in (0, 2):
+        damage(tmp_path / f"maps/{number}.png", "empty")
+    assert count_classes(dataset) is None
