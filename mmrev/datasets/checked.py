@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -50,6 +51,10 @@ def collecting_faults() -> Iterator[list[UserError]]:
         yield _COLLECTED
     finally:
         _COLLECTED = None
+
+
+# A way up or an address in a path, which is then looked at again.
+_ODD = re.compile(r"/\.\./|://")
 
 
 def use_checked_data() -> None:
@@ -141,15 +146,17 @@ def _entries_inside(
     if not folders[0] and "" in folders[1:]:
         return entries
     folders = [os.path.normpath(one) for one in folders if isinstance(one, str) and one]
+    addresses = max((one.count(":/") for one in folders), default=0)
     starts = tuple(f"{one.rstrip('/')}/" for one in folders)
     for entry in entries if folders else ():
         for path in (entry.get("img_path"), entry.get("seg_map_path")):
             if not isinstance(path, str):
                 continue
-            if path.startswith(starts) and "/../" not in path:
+            if path.startswith(starts) and not _ODD.search(path):
                 continue  # at once, since there may be millions
-            path = os.path.abspath(path)
-            if not any(is_below(path, os.path.abspath(one)) for one in folders):
+            place = os.path.abspath(path)
+            inside = any(is_below(place, os.path.abspath(one)) for one in folders)
+            if not inside or path.count("://") > addresses:
                 raise UserError(
                     f"{place_of(dataset)}: expected names of files below "
                     f"{listed(dict.fromkeys(folders))}, got {path!r:.200}; mend the "

@@ -38,7 +38,14 @@ def coco(root: Path, name: str | None = None, **settings) -> CocoDataset:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../secret.jpg", "/etc/passwd", "a/../../../../b.jpg", "/"]
+    "name",
+    [
+        "../../../secret.jpg",
+        "/etc/passwd",
+        "a/../../../../b.jpg",
+        "/",
+        "http://a/b.jpg",
+    ],
 )
 def test_names_that_lead_out(root, name):
     with pytest.raises(UserError, match="expected names of files below") as e:
