@@ -72,6 +72,7 @@ def test_wheel_ships_configs_and_tools_as_mim(built):
     assert data_files() <= names
     assert "mmrev/.mim/model-index.yml" in names
     assert "mmrev/.mim/configs/revcol/metafile.yml" in names
+    assert "mmrev/.mim/configs/suites/full.yaml" in names
     modules = {name for name in tracked("mmrev") if "/.mim/" not in name}
     assert modules <= names
     assert not any("__pycache__" in name for name in names)
