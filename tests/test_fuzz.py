@@ -32,6 +32,7 @@ from mmrev.datasets.annotations import check_instances, check_panoptic
 from mmrev.datasets.checked import use_checked_data
 from mmrev.datasets.label_maps import CheckLabelMap
 from mmrev.errors import UserError
+from mmrev.evaluation.panoptic import read_truth
 from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 from mmrev.evaluation.run_lengths import refuse_malformed
 from mmrev.leaderboard.fingerprint import portable
@@ -300,6 +301,20 @@ def test_annotations_of_any_values(examples, kind, file, tmp_path):
         except UserError as error:
             assert str(error).startswith("a.json: ")
         build(cls, file("a.json", json.dumps(content).encode()), **settings)
+
+    fuzz(check, changed([seed]), examples)
+
+
+@examples
+def test_annotations_of_the_panoptic_metric(examples, file, tmp_path):
+    seed = annotations("panoptic", tmp_path)
+    seed["categories"] = seed["categories"][:3]
+    maps = tmp_path / "data/coco/annotations/panoptic_val2017"
+
+    def check(content):
+        path = file("a.json", json.dumps(content).encode())
+        with suppress(ValueError):
+            assert isinstance(read_truth(path, maps), dict)
 
     fuzz(check, changed([seed]), examples)
 

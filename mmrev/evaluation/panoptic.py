@@ -14,6 +14,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from mmrev.evaluation.categories import numbered
+from mmrev.limits import ANNOTATIONS, refuse_larger
+from mmrev.paths import leads_out
 
 __all__ = ["Segment", "panoptic_quality", "read_truth"]
 
@@ -50,12 +52,19 @@ def read_truth(ann_file: str | Path, seg_prefix: str | Path) -> dict:
         OSError: the file is not there.
     """
     try:
+        refuse_larger("annotations", Path(ann_file).stat().st_size, ANNOTATIONS)
         truth = json.loads(Path(ann_file).read_bytes())
         _check_form(truth)
         _check_images(truth)
         _check_maps(truth, Path(seg_prefix))
     except ValueError as error:
         raise ValueError(f"CocoPanopticMetric: {ann_file}: {error}") from error
+    # Of values of another kind than the fields have.
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"CocoPanopticMetric: {ann_file}: expected COCO's panoptic form, got "
+            f"another ({error})."
+        ) from error
     return truth
 
 
@@ -172,6 +181,11 @@ def _check_images(truth: dict) -> None:
 def _check_maps(truth: dict, folder: Path) -> None:
     sizes = {one["id"]: (one["height"], one["width"]) for one in truth["images"]}
     for one in truth["annotations"]:
+        if leads_out(one["file_name"]):
+            raise ValueError(
+                f"image {one['image_id']}: expected a map below {folder}, got "
+                f"{one['file_name']!r:.200}; mend the file."
+            )
         path, expected = folder / one["file_name"], sizes[one["image_id"]]
         try:
             with Image.open(path) as image:

@@ -240,6 +240,12 @@ def first_segment(truth):
             r"no\.png, which cannot be read \(FileNotFoundError\); set seg_prefix",
         ),
         (lambda t: t["images"][0].update(height=777), r"expected a map .*\(777, "),
+        (
+            lambda t: t["annotations"][0].update(file_name="../../secret.png"),
+            "expected a map below .*/panoptic, got ",
+        ),
+        (lambda t: t["annotations"][0].update(file_name=3), "form, got another"),
+        (lambda t: t["images"][0].update(id=[]), "form, got another"),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused(tmp_path, change, message):
