@@ -188,7 +188,9 @@ def _download(url: str) -> Path:
 
 
 def _damaged(file: Path, error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0]
+    # Without torch's advice to load it all the same.
+    reason = str(error).rpartition("WeightsUnpickler error:")[2]
+    reason = reason.strip().partition("\n")[0]
     return (
         f"Checkpoint {file} cannot be read as a PyTorch or safetensors file "
         f"({reason}). It may be incomplete; get it again."

@@ -71,6 +71,15 @@ def test_pickled_surprise_is_refused(tmp_path, surprise, wanted):
         load_checkpoint_file(path)
 
 
+def test_nobody_is_advised_to_load_it_all_the_same(tmp_path):
+    """As torch does, of a pickle of an operand that it does not take."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(pickle.dumps(Bomb(), protocol=4))
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        load_checkpoint_file(path)
+    assert "weights_only" not in str(error.value)
+
+
 def test_arguments_of_a_trainer_are_read(tmp_path):
     path = tmp_path / "trained.pth"
     args = argparse.Namespace(lr=1, decays=[0.9], inner=argparse.Namespace(a="b"))
