@@ -134,6 +134,7 @@ class _Files:
                 if twice := inherited.keys() & base.keys():
                     raise UserError(f"config {path}: two bases set '{min(twice)}'.")
                 inherited.update(base)
+                own.measure(dict(inherited))
                 texts.append(base_text)
             # A copy, as mmengine makes one: merging takes out what it has obeyed.
             settings = own.settings(inherited)
@@ -304,6 +305,7 @@ class _Statements(_Values):
             self.check(name, value, node)
             self.measure(value, node)
             self.variables[name] = value
+        self.measure(self.variables)
         return self.variables
 
     def value(self, node: ast.expr) -> Any:
@@ -436,6 +438,18 @@ class _Statements(_Values):
         self.refuse(f"{what}{printable(_source(node)):.60}", node=node)
 
 
+class _WithoutMerges(yaml.SafeLoader):
+    """A safe loader that refuses ``<<``, by which a short file becomes endless."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merges."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "found a merge (<<), write it out", key.start_mark
+                )
+
+
 def _parsed(path: Path) -> _Values:
     content = path.read_bytes()
     try:
@@ -444,7 +458,7 @@ def _parsed(path: Path) -> _Values:
         if path.suffix == ".json":
             found = json.loads(content)
         elif path.suffix in (".yml", ".yaml"):
-            found = yaml.safe_load(content)
+            found = yaml.load(content, _WithoutMerges)
         else:
             raise UserError(f"config {path}: expected a file of Python, JSON or YAML.")
     except SyntaxError as error:

@@ -210,6 +210,11 @@ def test_what_is_refused_says_what_is_accepted(tmp_path):
             + "".join(f"x{i + 1} = [{f'x{i}, ' * 10}]\n" for i in range(20)),
             "values and letters, .* expected at most 1,000,000",
         ),
+        # A large one under many names.
+        (
+            "x = [0] * 900000\n" + "".join(f"y{i} = x\n" for i in range(50)),
+            "values and letters, .* expected at most 1,000,000",
+        ),
         ("x = ['a' * 900000, 'b' * 900000]", "more than 1,000,000 values and letters"),
         ("_base_ = 'a.py'", "a base of itself"),
         ("_base_ = 'missing.py'", "no such base file"),
@@ -240,6 +245,16 @@ def test_one_line_on_whatever_a_file_holds(text, message, tmp_path):
         ("a.yaml", "x: [", "config .*a.yaml"),
         ("a.yaml", "x: 2020-01-01", "datetime.date"),
         ("a.yaml", "- 1", "expected a dict, got list"),
+        ("a.yaml", "x: &x [*x]", "nested too deeply"),
+        # Each merge of two of the one before: 2^40 pairs.
+        (
+            "a.yaml",
+            "x0: &x0 {a: 1}\n"
+            + "".join(
+                f"x{i + 1}: &x{i + 1} {{<<: [*x{i}, *x{i}]}}\n" for i in range(40)
+            ),
+            "found a merge .* line 2",
+        ),
         ("a.yaml", "x: {type: os.system}", "type='os.system'"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", '{"x": "{{$HOME:a}}"}', "HOME"),
