@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from mmrev.console import quiet
 from mmrev.errors import UserError
@@ -71,9 +74,10 @@ def out_of_memory(runner: Runner, error: BaseException) -> UserError:
     if not modes:
         return UserError(f"{message}. Lower train_dataloader.batch_size.")
     message += f" in memory={modes}."
-    fitting = _fitting_in_time(str(config), size, count, USABLE * budget)
+    shared = _sharding(runner), get_world_size()
+    fitting = _fitting_in_time(str(config), size, count, USABLE * budget, *shared)
     ways = "; ".join(reversed(fitting)) or (
-        f"python tools/plan.py {runner.cfg.filename} --gpus 1 --memory "
+        f"python tools/plan.py {runner.cfg.filename} --gpus {shared[1]} --memory "
         f"{budget / 1e9:.3g} says what does"
     )
     return UserError(f"{message} What fits: {ways}. Go on with --resume.")
@@ -113,18 +117,25 @@ def _held(runner: Runner) -> int:
     tensors = [*runner.model.parameters(), *runner.model.buffers()]
     for state in runner.optim_wrapper.optimizer.state.values():
         tensors += [value for value in state.values() if isinstance(value, Tensor)]
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(
+        (tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes
+        for tensor in tensors
+    )
 
 
-def _fitting_in_time(
-    config: str, size: tuple[int, int], batch: int, budget: float
-) -> list[str]:
+def _sharding(runner: Runner) -> str:
+    """How the processes of a run share its weights, as of `StepCosts.peak`."""
+    if get_world_size() == 1:
+        return "none"
+    parameter = next(runner.model.parameters())
+    return "fsdp" if isinstance(parameter, DTensor) else "ddp"
+
+
+def _fitting_in_time(*args: Any) -> list[str]:
     """What `_fitting` finds in the time that it has, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_send_fitting, args=(theirs, config, size, batch, budget), daemon=True
-    )
+    process = context.Process(target=_send_fitting, args=(theirs, *args), daemon=True)
     process.start()
     theirs.close()
     found, end = [], time.monotonic() + _SECONDS
@@ -139,7 +150,7 @@ def _fitting_in_time(
     return found
 
 
-def _send_fitting(pipe: Connection, *args) -> None:
+def _send_fitting(pipe: Connection, *args: Any) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     quiet()
     # A planner that fails, as it may for want of memory, has no advice.
@@ -149,7 +160,12 @@ def _send_fitting(pipe: Connection, *args) -> None:
 
 
 def _fitting(
-    config: str, size: tuple[int, int], batch: int, budget: float
+    config: str,
+    size: tuple[int, int],
+    batch: int,
+    budget: float,
+    sharding: str,
+    gpus: int,
 ) -> Iterator[str]:
     """For each memory mode the largest batch that fits, up to the one that did not.
 
@@ -158,17 +174,22 @@ def _fitting(
         size: height and width of the images, pixels.
         batch: images that were too many.
         budget: bytes.
+        sharding: of `StepCosts.peak`.
+        gpus: of `StepCosts.peak`.
     """
     cfg = load_config(config)
     init_default_scope(cfg.default_scope)
     trial, precision = Trial(cfg), own_precision(cfg)
     own = trial.step_costs(None, precision, size)
     # Whatever the budget, that was too much.
-    budget = min(budget, own.peak(batch, size) - 1)
+    budget = min(budget, own.peak(batch, size, sharding, gpus) - 1)
     modes = set(memory_of(trial.model))
     for mode in reversed(trial.memory):
         costs = own if modes == {mode} else trial.step_costs(mode, precision, size)
-        peaks = {count: costs.peak(count, size) for count in range(1, batch + 1)}
+        peaks = {
+            count: costs.peak(count, size, sharding, gpus)
+            for count in range(1, batch + 1)
+        }
         most = max((n for n, peak in peaks.items() if peak <= budget), default=0)
         if most:
             settings = [f"{key}={mode}" for key in memory_keys(cfg)]

@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod, sqrt
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from mmrev.datasets.batches import seeded
 from mmrev.engine.hooks import CouplingHook
+from mmrev.engine.strategies.units import find_units
 from mmrev.errors import UserError
 from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import held_memory, peak_memory
@@ -62,8 +64,7 @@ class Trial:
             if cfg.get(key) is None:
                 raise UserError(f"{cfg.filename}: no {key}; there is no training.")
         self.cfg, self.device = cfg, torch.device(device)
-        MMLogger.get_instance("plan", log_level="ERROR")  # what initialises says so
-        with named_refusals(cfg), seeded(0), shared_weights():
+        with named_refusals(cfg), seeded(0), shared_weights(), _silence():
             self.model = MODELS.build(_from_scratch(cfg))
             self.model.init_weights()
             for settings in _hooks(cfg, CouplingHook):
@@ -249,7 +250,7 @@ class Trial:
         if precision == "bfloat16":
             kind = kind.replace("Optim", "BFloat16Optim")
         settings.type = kind if kind == "OptimWrapper" else f"mmrev.{kind}"
-        with named_refusals(self.cfg):
+        with named_refusals(self.cfg), _silence():
             wrapper = build_optim_wrapper(self.model, settings)
         wrapper.optimizer.step = lambda: None
         return wrapper
@@ -259,9 +260,8 @@ class Trial:
         weights = parameters + _bytes(self.model.buffers())
         trained = [p.nbytes for p in self.model.parameters() if p.requires_grad]
         gradients, largest = sum(trained), max(trained)
-        blocks = sorted(
-            (_bytes(block.parameters()) for block in _blocks(self.model)), reverse=True
-        )
+        units = find_units(self.model)
+        blocks = sorted((_bytes(unit.parameters()) for unit in units), reverse=True)
         alone, both = (self._optimizer(count) for count in (1, 2))
         in_turn = both[1] < 1.5 * alone[1]  # or all together
         averages = len(list(_hooks(self.cfg, EMAHook)))
@@ -356,6 +356,18 @@ def _from_scratch(cfg: Config) -> ConfigDict:
     return model
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Log nothing of what is built: every parameter's initialisation is a line."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _hooks(cfg: Config, cls: type) -> Iterator[ConfigDict]:
     """The custom hooks of a config of a class, or of classes derived from it."""
     for hook in cfg.get("custom_hooks") or []:
@@ -366,18 +378,6 @@ def _hooks(cfg: Config, cls: type) -> Iterator[ConfigDict]:
 
 def _drop(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """What models repeat: members of lists, of sequences in a list their members."""
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList):
-            for member in module:
-                blocks = member if isinstance(member, nn.Sequential) else [member]
-                for block in blocks:
-                    # Of one that consists of blocks itself, those are found anyway.
-                    if not any(isinstance(m, nn.ModuleList) for m in block.modules()):
-                        yield block
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
