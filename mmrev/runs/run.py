@@ -108,6 +108,8 @@ def _prepare(args: Namespace) -> Config:
     use_checked_data()
     cfg = load_config(args.config, args.cfg_options, args.safe_config)
     cfg.launcher = args.launcher
+    if cfg.launcher != "none":
+        _number_processes(cfg.launcher)
     name = Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{name}"
     require_writable(cfg.work_dir, "--work-dir")
@@ -148,25 +150,42 @@ def _runner(cfg: Config) -> Iterator[Runner]:
             dist.destroy_process_group()
 
 
-def _join_processes(cfg: Config) -> None:
-    """Let processes talk over NCCL on GPUs and gloo without, whatever the config."""
-    rank = _RANKS[cfg.launcher]
+def _number_processes(launcher: str) -> None:
+    """See to it that each process knows its number, by torchrun's name if srun told it.
+
+    Raises:
+        UserError: Nobody did.
+    """
+    rank = _RANKS[launcher]
     if rank not in os.environ:
         raise UserError(
-            f"--launcher {cfg.launcher}: {rank} is not set; start the processes with "
+            f"--launcher {launcher}: {rank} is not set; start the processes with "
             "torchrun --nproc-per-node=N (pytorch), srun (slurm) or mpirun (mpi)."
         )
+    if launcher != "slurm":
+        return
+    own = {"RANK": "PROCID", "WORLD_SIZE": "NTASKS", "LOCAL_RANK": "LOCALID"}
+    for name, slurms in own.items():
+        os.environ[name] = os.environ[f"SLURM_{slurms}"]
+    first = "127.0.0.1"
+    if int(os.environ["SLURM_NNODES"]) > 1:
+        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+        first, *_ = subprocess.check_output(nodes, text=True).split()
+    os.environ.setdefault("MASTER_ADDR", first)
+    os.environ.setdefault("MASTER_PORT", "29500")  # torch's own
+
+
+def _join_processes(cfg: Config) -> None:
+    """Let processes talk over NCCL on GPUs and gloo without, whatever the config."""
     if torch.cuda.is_available():
         local = os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK")
         if cfg.launcher == "mpi" and local is not None:
             os.environ.setdefault("LOCAL_RANK", local)  # mmengine wraps the model by it
         return
-    if cfg.launcher == "slurm":
-        _use_slurms_numbers()
-    elif cfg.launcher != "pytorch":
+    if cfg.launcher == "mpi":
         raise UserError(
-            f"--launcher {cfg.launcher} needs GPUs; without, use torchrun and "
-            "--launcher pytorch, or srun and --launcher slurm."
+            "--launcher mpi needs GPUs; without, use torchrun and --launcher pytorch, "
+            "or srun and --launcher slurm."
         )
     # mmengine's own start selects a GPU first.
     store, number, count = next(dist.rendezvous("env://"))
@@ -182,16 +201,3 @@ def _join_processes(cfg: Config) -> None:
     wrapper.setdefault(
         "find_unused_parameters", cfg.get("find_unused_parameters", False)
     )
-
-
-def _use_slurms_numbers() -> None:
-    """Tell torch what srun tells its tasks, by the names that torchrun has for it."""
-    own = {"RANK": "PROCID", "WORLD_SIZE": "NTASKS", "LOCAL_RANK": "LOCALID"}
-    for name, slurms in own.items():
-        os.environ[name] = os.environ[f"SLURM_{slurms}"]
-    first = "127.0.0.1"
-    if int(os.environ["SLURM_NNODES"]) > 1:
-        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
-        first, *_ = subprocess.check_output(nodes, text=True).split()
-    os.environ.setdefault("MASTER_ADDR", first)
-    os.environ.setdefault("MASTER_PORT", "29500")  # torch's own
