@@ -58,7 +58,7 @@ class Processes:
         return [result for _, result in answers]
 
     def _answer(self, pipe: Connection) -> tuple[str, Any]:
-        if not pipe.poll(120):
+        if not pipe.poll(300):
             self.stop()
             raise RuntimeError("a process of the group gives no answer")
         return pipe.recv()

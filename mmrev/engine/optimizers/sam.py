@@ -18,6 +18,7 @@ from mmrev.engine.optimizers.agc import (
     AGCBFloat16OptimWrapper,
     AGCOptimWrapper,
 )
+from mmrev.measure.not_finite import local
 from mmrev.registry import OPTIM_WRAPPERS
 from mmrev.reversible.replay import RandomState, frozen_buffers
 
@@ -40,8 +41,9 @@ class SharpnessAware:
     and the optimizer steps.
 
     With gradient accumulation every part of the batch is displaced by its own gradient,
-    and so is every process of a distributed run (the paper's m-sharpness); only the
-    second gradient is accumulated and shared. The losses that are logged are those at
+    and so is every process of a distributed run (the paper's m-sharpness; of a sharded
+    one all are by the mean of their gradients); only the second gradient is accumulated
+    and shared. The losses that are logged are those at
     ``w``. A step takes about twice the time, and a second copy of the weights.
 
     Args:
@@ -104,7 +106,8 @@ class SharpnessAware:
     def _descend(self) -> None:
         if self._start:
             with torch.no_grad():
-                torch._foreach_copy_(*map(list, zip(*self._start, strict=True)))
+                now, then = ([*map(local, ts)] for ts in zip(*self._start, strict=True))
+                torch._foreach_copy_(now, then)
         self._start = []
 
     def _climb(self, loss: Tensor) -> None:
@@ -123,7 +126,8 @@ class SharpnessAware:
             if 0 < length < math.inf:
                 self._start = [(p, p.detach().clone()) for p in moving]
                 with torch.no_grad():
-                    torch._foreach_add_(moving, gradients, alpha=self.rho / length)
+                    now, along = ([*map(local, ts)] for ts in (moving, gradients))
+                    torch._foreach_add_(now, along, alpha=self.rho / length)
         finally:
             for parameter, gradient in zip(parameters, accumulated, strict=True):
                 parameter.grad = gradient

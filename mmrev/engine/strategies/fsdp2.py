@@ -89,6 +89,7 @@ class FSDP2Strategy:
         for unit in find_units(model):
             fully_shard(unit, mesh=mesh)
         fully_shard(model, mesh=mesh)
+        model.register_forward_pre_hook(_keep_no_casts)
         for name in _FORWARD_METHODS:
             if hasattr(model, name):
                 register_fsdp_forward_method(model, name)
@@ -103,6 +104,12 @@ class FSDP2Strategy:
                     longer = parameter.detach().reshape(1)
                     setattr(module, name, nn.Parameter(longer, parameter.requires_grad))
                     self.scalars.add(f"{prefix}.{name}" if prefix else name)
+
+
+def _keep_no_casts(*_) -> None:
+    """Let autocast not keep the weights that it has cast: all of them, by the end."""
+    if any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+        torch.set_autocast_cache_enabled(False)  # until the context is left
 
 
 def _fill(model: nn.Module, whole: dict[str, Tensor], mesh: DeviceMesh) -> None:
