@@ -1,7 +1,8 @@
-"""Every metric in two processes, of which one repeats an image or lacks one."""
+"""Every metric in processes of which some repeat an image, lack one, or have none."""
 
 import os
 
+import pytest
 import torch
 from random_coco import random_case
 from random_panoptic import random_case as random_panoptic
@@ -16,22 +17,32 @@ from test_iou_metric import random_maps
 from mmrev.evaluation.iou_metric import IoUMetric
 from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 
-# As the sampler shares 5 images out; without the third, for which the repeated image
-# must not pass.
-SHARES = {"whole": ([0, 2, 4], [1, 3, 0]), "gap": ([0, 4], [1, 3, 0])}
+# As the sampler shares images out; without the third of five, for which the repeated
+# image must not pass; and of two, where one process has none, or one of the others'.
+PAIR = {
+    "whole": (5, ([0, 2, 4], [1, 3, 0])),
+    "gap": (5, ([0, 4], [1, 3, 0])),
+    "none": (2, ([0, 1], [])),
+}
+TRIO = {
+    "whole": (7, ([0, 3, 6], [1, 4, 0], [2, 5, 1])),
+    "gap": (7, ([0, 3], [1, 4, 0], [2, 5, 1])),
+    "none": (2, ([0], [1], [])),
+    "again": (2, ([0], [1], [0])),
+}
 
 
-def boxes_of(folder, images):
-    truth, found = random_case(8, images=5, objects=5, detections=9)
+def boxes_of(folder, images, count):
+    truth, found = random_case(8, images=count, objects=5, detections=9)
     samples = samples_of(truth, found)
     metric = built(truth, folder)
-    figures = measured_boxes(metric, [samples[i] for i in images], 5)
+    figures = measured_boxes(metric, [samples[i] for i in images], count)
     return figures, metric.coverage
 
 
-def maps_of(images):
-    classes, samples = random_maps(3)
-    return measured_maps(IoUMetric, classes, repeated(samples, images), 5)
+def maps_of(images, count):
+    classes, samples = random_maps(3, count)
+    return measured_maps(IoUMetric, classes, repeated(samples, images), count)
 
 
 def repeated(samples, images):
@@ -44,13 +55,13 @@ def repeated(samples, images):
     return chosen
 
 
-def stored(folder, images):
+def stored(folder, images, count):
     """What a test with --out leaves, which is read in the main process."""
-    _, samples = random_maps(3)
+    _, samples = random_maps(3, count)
     file = folder / f"{len(images)}.npz"
     dump = DumpPredictions(str(file))
     dump.process({}, repeated(samples, images))
-    dump.evaluate(5)
+    dump.evaluate(count)
     if not file.exists():
         return {}
     return {
@@ -59,35 +70,49 @@ def stored(folder, images):
     }
 
 
-def segments_of(folder, images):
-    truth, true, predicted = random_panoptic(104, images=5)
+def segments_of(folder, images, count):
+    truth, true, predicted = random_panoptic(104, images=count)
     samples = samples_of_segments(predicted)
     metric = built_panoptic(truth, true, folder)
-    figures = measured_segments(metric, [samples[i] for i in images], 5)
+    figures = measured_segments(metric, [samples[i] for i in images], count)
     return figures, metric.coverage
 
 
-def work(rank, folder):
+def work(rank, folder, shares):
     os.chdir(folder)  # mmengine collects in a folder there
     own = folder / str(rank)
     own.mkdir()
-    results = {name: evaluated(own, share[rank]) for name, share in SHARES.items()}
-    for name, share in SHARES.items():
-        results[f"stored {name}"] = stored(own, share[rank])
+    results = {}
+    for name, (count, images) in shares.items():
+        results[name] = evaluated(own, images[rank], count)
+        results[f"stored {name}"] = stored(own, images[rank], count)
     return results
 
 
-def evaluated(folder, images):
-    return boxes_of(folder, images), maps_of(images), segments_of(folder, images)
+def evaluated(folder, images, count):
+    return (
+        boxes_of(folder, images, count),
+        maps_of(images, count),
+        segments_of(folder, images, count),
+    )
 
 
-def test_two_processes_evaluate_as_one(tmp_path, process_pair):
-    first, second = process_pair.run(work, tmp_path)
-    for name, images in (("whole", range(5)), ("gap", (0, 1, 3, 4))):
-        alone = evaluated(tmp_path, images)
+@pytest.mark.parametrize(
+    ("group", "shares"),
+    [
+        ("process_pair", PAIR),
+        pytest.param(*("process_trio", TRIO), marks=[pytest.mark.slow, pytest.mark.ci]),
+    ],
+)
+def test_processes_evaluate_as_one(group, shares, tmp_path, request):
+    first, *others = request.getfixturevalue(group).run(work, tmp_path, shares)
+    for name, (count, shared) in shares.items():
+        images = sorted({image for share in shared for image in share})
+        alone = evaluated(tmp_path, images, count)
         assert first[name] == alone
         # Those that the metric counted.
-        assert first[f"stored {name}"] == stored(tmp_path, images)
-        assert [one[0] for one in second[name]] == [one[0] for one in alone]
+        assert first[f"stored {name}"] == stored(tmp_path, images, count)
+        for other in others:
+            assert [one[0] for one in other[name]] == [one[0] for one in alone]
         for _, coverage in first[name]:
-            assert (coverage.expected, coverage.evaluated) == (5, len(images))
+            assert (coverage.expected, coverage.evaluated) == (count, len(images))

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -457,3 +458,44 @@ def test_records_are_json_of_this_schema_only(run, project, tmp_path):
         assert "foreign.json: not a record: it has no schema_version" in result.err
     nothing = run("leaderboard", "list", tmp_path / "nowhere")
     assert "no record in" in nothing.status and "No such file" in nothing.err
+
+
+SCRIPTS = {
+    "dist_train.sh": (["a.py", "none"], "expected the number of GPUs of this machine"),
+    "dist_test.sh": (["a.py", "a.pth", "0"], "expected the number of GPUs"),
+    "slurm_train.sh": (["part", "name", "a.py", "dir"], "got GPUS='many'"),
+    "slurm_test.sh": (["part", "name", "a.py", "a.pth"], "got GPUS='many'"),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_launch_scripts_say_what_they_take(script):
+    arguments, message = SCRIPTS[script]
+    for given, expected in (([], f"{script} "), (arguments, message)):
+        done = subprocess.run(
+            [TOOLS / script, *given],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "GPUS": "many"},
+        )
+        assert done.returncode == 2 and expected in done.stderr
+        assert ("usage: " in done.stderr) == (not given)
+
+
+def test_slurm_without_gpus_takes_its_numbers(run, tmp_path, monkeypatch):
+    """As one task of a job on one node."""
+    if torch.cuda.is_available():
+        pytest.skip("CPU only")
+    own = {"PROCID": 0, "NTASKS": 1, "LOCALID": 0, "NNODES": 1}
+    for name, value in own.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    # What the tool sets goes with the test.
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "to be set")
+    monkeypatch.delenv("MASTER_ADDR")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(bound.getsockname()[1]))
+    options = ("--launcher", "slurm", "--work-dir", tmp_path)
+    assert run("test", "det.py", DET, *options).status == 0
+    assert list((tmp_path / "records").glob("*.json"))
