@@ -103,7 +103,8 @@ class ReadableItems:
         """
         first = None
         for offset in range(number := len(self.dataset)):
-            place = (index + offset) % number
+            # Its own number as it is: one beyond the end ends an iteration.
+            place = (index + offset) % number if offset else index
             try:
                 item = type(self.dataset).prepare_data(self.dataset, place)
             except UserError:
