@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -22,7 +22,9 @@ __all__ = [
     "other_size",
     "remedy",
     "size_of",
+    "turned_by",
     "turns",
+    "unturned",
 ]
 
 _ROTATION, _TURNS = 274, (5, 6, 7, 8)  # EXIF's key, and what swaps height and width
@@ -94,14 +96,20 @@ class CheckImage:
         return results
 
 
-def remedy(said: str) -> str:
-    """What to do about images of other sizes, by what `other_size` said of some."""
-    turned = (
+def unturned(said: str) -> str:
+    """What to do if an image is turned that annotations are of, where it is said."""
+    if "EXIF" not in said:
+        return ""
+    return (
         "set color_type='color_ignore_orientation' in every LoadImageFromFile if the "
         "annotations are of images that are not turned, else "
     )
+
+
+def remedy(said: str) -> str:
+    """What to do about images of other sizes, by what `other_size` said of some."""
     return (
-        f"{turned if 'EXIF' in said else ''}mend the images or their annotations; if "
+        f"{unturned(said)}mend the images or their annotations; if "
         "only height and width are stated wrongly, other_sizes='said' in the config "
         "lets them pass"
     )
@@ -168,11 +176,16 @@ def other_size(
     stated = info.get("width"), info.get("height")
     if None in stated or stated == tuple(size):
         return ""
-    why = ""
-    number = orientation_of(info["img_path"])
-    if stated == tuple(size)[::-1] and turned and number in _TURNS:
-        why = f" (its EXIF orientation {number} turns it)"
+    why = turned_by(info["img_path"], stated, size) if turned else ""
     return f"{stated[0]} x {stated[1]}, got {size[0]} x {size[1]}{why}"
+
+
+def turned_by(path: str, size: Sequence[int], other: Sequence[int]) -> str:
+    """What turns an image between two sizes, in brackets; empty if nothing does."""
+    if tuple(size) != tuple(other)[::-1]:
+        return ""
+    number = orientation_of(path)
+    return f" (its EXIF orientation {number} turns it)" if number in _TURNS else ""
 
 
 def orientation_of(file: str | BytesIO) -> int:

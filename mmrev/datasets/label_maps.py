@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.fileio import get
 from PIL import Image
 
+from mmrev.datasets.images import turned_by, unturned
 from mmrev.errors import UserError
 
 __all__ = ["CheckLabelMap"]
@@ -60,10 +61,12 @@ class CheckLabelMap:
             )
         height, width = results.get("ori_shape", labels.shape)[:2]
         if labels.shape != (height, width):
+            image = results["img_path"]
+            why = turned_by(image, labels.shape, (height, width))
             raise UserError(
-                f"{path}: expected the size of its image {results['img_path']}, "
-                f"{width} x {height}, got {labels.shape[1]} x {labels.shape[0]}; mend "
-                "the map."
+                f"{path}: expected the size of its image {image}, {width} x {height}"
+                f"{why}, got {labels.shape[1]} x {labels.shape[0]}; {unturned(why)}"
+                "mend the map."
             )
         self._check_depth(path)
         if self.num_classes is not None:

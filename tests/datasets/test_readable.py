@@ -131,6 +131,14 @@ def test_tests_say_it_whatever_process_loads(coco, monkeypatch):
     ]
 
 
+def test_numbers_beyond_the_end(coco):
+    dataset = built(note_unreadable)
+    assert len([*dataset]) == 4  # which asks until there is none
+    with pytest.raises(IndexError):
+        dataset[4]
+    assert dataset[-1]["data_samples"].img_path.endswith("4.jpg")
+
+
 def test_what_follows_the_end_of_a_file_is_no_damage(coco):
     path = coco / "000000000002.jpg"
     for more in (bytes(60), b"a film that a telephone adds"):
@@ -245,6 +253,12 @@ def test_labels_that_cannot_be_read(tmp_path):
         dataset[0]
     dataset.prepare_data.met = note_unreadable
     assert names(dataset) == ["02", "02", "03", "04"]
+    turn(root / "images/validation/ADE_val_00000002.jpg")
+    with pytest.raises(UserError) as caught:
+        dataset[1]
+    line = str(caught.value)
+    assert "96 x 64 (its EXIF orientation 6 turns it), got 64 x 96; set color_t" in line
+    assert line.endswith("are not turned, else mend the map.")
 
 
 def test_classification(tmp_path):
