@@ -25,8 +25,17 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from resolved import CONFIGS
 from safetensors.torch import save as save_safetensors
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
 from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.checkpoints.folders import _Reader
 from mmrev.checkpoints.runs import read_resumable
 from mmrev.datasets.annotations import check_instances, check_panoptic
 from mmrev.datasets.checked import use_checked_data
@@ -485,6 +494,26 @@ def test_configs_of_json_and_yaml(examples, file):
             read_config(file(name, content))
 
     fuzz(check, damaged(seeds), examples)
+
+
+@examples
+def test_checkpoints_of_several_files(examples, file, tmp_path):
+    """Whose list of tensors is a pickle."""
+    shape = torch.Size([3])
+    chunks = [ChunkStorageMetadata(torch.Size([0]), shape)]
+    tensor = TensorStorageMetadata(TensorProperties(), shape, chunks)
+    places = {MetadataIndex("a"): _StorageInfo("0.distcp", 0, 12)}
+    seed = pickle.dumps(Metadata({"a": tensor}, None, places))
+
+    def check(content):
+        file(".metadata", content)
+        try:
+            _Reader(tmp_path).read_metadata()
+        except ValueError as error:
+            assert "is damaged" in str(error)
+
+    check(seed)
+    fuzz(check, damaged([seed]), examples)
 
 
 @examples

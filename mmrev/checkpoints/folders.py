@@ -225,7 +225,8 @@ class _Reader(FileSystemReader):
             names = {info.relative_path for info in metadata.storage_data.values()}
             if any(Path(name).name != name for name in names):
                 raise pickle.UnpicklingError("it names files elsewhere")
-        except (pickle.UnpicklingError, AttributeError, EOFError) as error:
+        # On what is damaged an unpickler raises all kinds.
+        except Exception as error:
             raise ValueError(f"Checkpoint {self.path} is damaged ({error}).") from None
         metadata.storage_meta = dcp_metadata.StorageMeta(load_id=self.load_id)
         return metadata

@@ -187,6 +187,9 @@ class _Values:
     def settings(self, inherited: ConfigDict) -> dict[str, Any]:
         """Its settings without those of its bases."""
         self.measure(self.content)
+        for key in self.content:
+            if not str(key).isidentifier():
+                self.refuse(f"the key {key!r:.60}", "expected names of variables")
         for node in walk(self.content):
             if isinstance(node.value, Mapping):
                 for key, value in node.value.items():
@@ -244,7 +247,10 @@ class _Values:
             value: of it.
             node: where; None if that is not known.
         """
-        if not _is_plain(key) or str(key).startswith("__"):
+        # mmengine writes keys as they are between quotes into the config of a run,
+        # which is a config itself.
+        odd = not str(key).isprintable() or set(str(key)) & set("'\"\\")
+        if not _is_plain(key) or str(key).startswith("__") or odd:
             self.refuse(f"the key {key!r:.60}", node=node)
         scopes = ", ".join(SCOPES)
         found = f"{key}={value!r:.60}"

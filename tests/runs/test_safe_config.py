@@ -161,6 +161,10 @@ REFUSED = {
     "__builtins__ = 1": "the key '__builtins__'",
     "x = dict(__class__=1)": "the key '__class__'",
     "x = {(1, 2): 3}": "the key (1, 2)",
+    # By which the file that a run leaves of its config would be another program.
+    """x = {"a': print(1), 'b": 1}""": "the key \"a': print(1), 'b\"",
+    r"x = {'a\\': 1}": r"the key 'a\\'",
+    r"x = {'a\nb': 1}": r"the key 'a\nb'",
     "_base_ = []": "a second _base_",
     "x = dict(type='os.system', command='id')": "type='os.system'",
     "x = dict(type='antigravity.fly')": "type='antigravity.fly'",
@@ -245,6 +249,7 @@ def test_one_line_on_whatever_a_file_holds(text, message, tmp_path):
         ("a.yaml", "x: [", "config .*a.yaml"),
         ("a.yaml", "x: 2020-01-01", "datetime.date"),
         ("a.yaml", "- 1", "expected a dict, got list"),
+        ("a.yaml", '"a=1;b": 1', "the key 'a=1;b'; expected names of variables"),
         ("a.yaml", "x: &x [*x]", "nested too deeply"),
         # Each merge of two of the one before: 2^40 pairs.
         (
