@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.profiler import record_function
 
 from mmrev.measure.memory import traced
@@ -13,6 +14,8 @@ from mmrev.measure.memory import traced
 __all__ = ["Phase", "phases", "shared_weights"]
 
 _MARK = "mmrev.phase"
+# What initialisations by random numbers consist of.
+_DRAWING = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
 
 
 @dataclass(frozen=True)
@@ -118,23 +121,47 @@ class _Allocator:
 def shared_weights() -> Iterator[None]:
     """Let parameters of modules built inside share memory with all that are alike.
 
-    Parameters of one shape and name, in modules of one class, have the same values, and
-    gradients of their own: enough to tell what a step takes, and little of it for a
-    network of many equal blocks.
+    Parameters of one shape and name, in modules of one class, have the same values,
+    those that the first one is given, and gradients of their own: enough to tell what a
+    step takes, and little of it for a network of many equal blocks.
     """
-    register, shared = nn.Module.register_parameter, {}
+    register, first, sharing = nn.Module.register_parameter, {}, _Sharing()
 
     def registered(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and id(parameter) not in known:
+        if parameter is not None and id(parameter) not in sharing.known:
             key = type(self), name, parameter.shape, parameter.dtype
-            values = shared.setdefault(key, parameter.detach())
-            parameter.data = values
-            known[id(parameter)] = parameter
+            sharing.known[id(parameter)] = parameter
+            if key in first:
+                parameter.data = first[key].data
+                sharing.later.add(id(parameter))
+            else:
+                first[key] = parameter
         register(self, name, parameter)
 
-    known: dict[int, nn.Parameter] = {}
     nn.Module.register_parameter = registered
     try:
-        yield
+        with sharing:
+            yield
     finally:
         nn.Module.register_parameter = register
+
+
+class _Sharing(TorchFunctionMode):
+    """Draws no values for a parameter that has them from another; that takes long.
+
+    Attributes:
+        known: parameters by id, so that no other gets the same one.
+        later: ids of those with values from another.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.known: dict[int, nn.Parameter] = {}
+        self.later: set[int] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call a function of torch, unless it would draw what is shared."""
+        drawn = getattr(func, "__name__", "") in _DRAWING
+        if drawn and args and id(args[0]) in self.later:
+            return args[0]
+        return func(*args, **(kwargs or {}))

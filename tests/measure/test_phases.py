@@ -62,3 +62,14 @@ def test_alike_parameters_share_memory_and_no_gradient():
     gradients = [layer.weight.grad for layer in model]
     assert len({gradient.data_ptr() for gradient in gradients}) == DEPTH
     assert len({p.data_ptr() for p in network().parameters()}) == 2 * DEPTH
+
+
+def test_only_the_first_of_alike_parameters_is_drawn():
+    with shared_weights():
+        model = network()
+        drawn = model[0].weight.detach().clone()
+        nn.init.trunc_normal_(model[1].weight)
+        assert torch.equal(model[1].weight, drawn)
+        nn.init.trunc_normal_(model[0].weight)
+        assert not torch.equal(model[1].weight, drawn)
+        assert not model[1].weight.requires_grad_(False).requires_grad
