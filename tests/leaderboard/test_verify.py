@@ -571,7 +571,7 @@ def test_embedded_scenes_are_not_composed_to_verify(tmp_path, own_lookup):
             dict(
                 images=[dict(id=1, file_name="a.png", width=2, height=2)],
                 annotations=[],
-                categories=[dict(id=1, name="0")],
+                categories=[dict(id=n, name=str(n)) for n in range(10)],
             )
         )
     )
