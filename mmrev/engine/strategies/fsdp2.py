@@ -16,7 +16,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
     fully_shard,
-    register_fsdp_forward_method,
 )
 from torch.distributed.tensor import distribute_tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -27,13 +26,14 @@ from mmrev.registry import STRATEGIES
 
 __all__ = ["FSDP2Strategy"]
 
-# What mmengine's loops and wrappers call a model by, beside `forward`.
-_FORWARD_METHODS = ("loss", "predict")
-
 
 @STRATEGIES.register_module()
 class FSDP2Strategy:
     """Shards a model by ``fully_shard``; the units are those of `find_units`.
+
+    mmengine's loops call the model itself, whose `forward` calls its ``loss`` and
+    ``predict``. These are no forward methods of their own to FSDP: within `forward` it
+    would let go of the weights twice, and gather them anew in an evaluation.
 
     Autocast is torch's own, as in one process, and not FSDP's mixed precision, which
     would round what has to stay in fp32 (position bias, layer scales, norms).
@@ -90,9 +90,6 @@ class FSDP2Strategy:
             fully_shard(unit, mesh=mesh)
         fully_shard(model, mesh=mesh)
         model.register_forward_pre_hook(_keep_no_casts)
-        for name in _FORWARD_METHODS:
-            if hasattr(model, name):
-                register_fsdp_forward_method(model, name)
         _fill(model, whole, mesh)
         return model
 
