@@ -13,10 +13,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast, get_world_size, is_main_process
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import (
-    FSDPModule,
-    fully_shard,
-)
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import distribute_tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 

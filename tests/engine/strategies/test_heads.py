@@ -59,7 +59,9 @@ def step_and_predictions(rank, folder, config):
             predictions = model.val_step(batch)
         assert not any(isinstance(p, DTensor) for p in model.parameters())
     assert is_sharded(model)
-    model.train_step(next(iter(Runner.build_dataloader(cfg.train_dataloader))), wrapper)
+    model.train().train_step(
+        next(iter(Runner.build_dataloader(cfg.train_dataloader))), wrapper
+    )
     units = [type(m).__name__ for m in model.modules() if isinstance(m, FSDPModule)]
     return losses, sum(moved) / len(moved), len(predictions), units
 
