@@ -9,8 +9,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.registry import registry as lookup
 from processes import Processes
 from yapf.yapflib import yapf_api
+
+LOOKUP = {n: getattr(lookup, n) for n in ("get_object_from_string", "import_module")}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +42,17 @@ def without_waiting():
         patch.setattr(yapf_api, "FormatCode", lambda text, **_: (text, True))
         patch.setattr("os.fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def new_process(monkeypatch):
+    """Registries look up names as in a new process: reading a safe config changes it.
+
+    And no line is cut: pytest-xdist states a width for its processes.
+    """
+    for name, original in LOOKUP.items():
+        monkeypatch.setattr(lookup, name, original)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(autouse=True)

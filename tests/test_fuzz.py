@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from make_records import measured
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmengine.config import Config
-from mmengine.registry import registry as lookup
 from PIL import Image
 from pycocotools import mask as coco_mask
 from resolved import CONFIGS
@@ -68,12 +67,6 @@ def file(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture(autouse=True)
-def own_lookup(monkeypatch):
-    for name in ("get_object_from_string", "import_module"):
-        monkeypatch.setattr(lookup, name, getattr(lookup, name))
 
 
 def look_at(record) -> None:

@@ -4,16 +4,8 @@ import sys
 
 import pytest
 from mmengine.registry import DATASETS, MODELS
-from mmengine.registry import registry as lookup
 
 from mmrev.registry import use_registered_names
-
-
-@pytest.fixture
-def own_lookup(monkeypatch):
-    """The change is one of the process, and none of the next test's business."""
-    for name in ("get_object_from_string", "import_module"):
-        monkeypatch.setattr(lookup, name, getattr(lookup, name))
 
 
 def test_mmengine_would_import(tmp_path, monkeypatch):
@@ -36,7 +28,7 @@ def test_mmengine_would_import(tmp_path, monkeypatch):
     ],
     ids=lambda settings: settings["type"],
 )
-def test_only_what_is_registered(settings, own_lookup, tmp_path, monkeypatch):
+def test_only_what_is_registered(settings, tmp_path, monkeypatch):
     package = tmp_path / "guard_evil_package"
     package.mkdir()
     for path in (package / "__init__.py", tmp_path / "guard_evil_module.py"):
@@ -48,7 +40,7 @@ def test_only_what_is_registered(settings, own_lookup, tmp_path, monkeypatch):
     assert not any(name.startswith("guard_evil") for name in sys.modules)
 
 
-def test_registered_names_are_found(own_lookup):
+def test_registered_names_are_found():
     use_registered_names()
     for name in (
         "mmrev.RevCol",

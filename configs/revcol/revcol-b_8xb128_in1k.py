@@ -21,7 +21,5 @@ model = dict(
     )
 )
 optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=5.0))
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(_base_.param_scheduler[1], eta_min=1e-8),
-]
+cosine = dict(_base_.param_scheduler[1], eta_min=1e-8)
+param_scheduler = [_base_.param_scheduler[0], cosine]

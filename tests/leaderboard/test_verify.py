@@ -15,7 +15,6 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
-from mmengine.registry import registry as lookup
 from PIL import Image
 
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions, read_predictions
@@ -483,13 +482,6 @@ def test_repeated_images_are_stored_once(tmp_path):
         dump.process(None, [{"img_path": "a", "pred_depth_map": 1}])
 
 
-@pytest.fixture
-def own_lookup(monkeypatch):
-    """What verifying changes for the process is none of the next test's business."""
-    for name in ("get_object_from_string", "import_module"):
-        monkeypatch.setattr(lookup, name, getattr(lookup, name))
-
-
 @pytest.mark.parametrize("tested", ["detection"], indirect=True)
 @pytest.mark.parametrize(
     ("key", "value", "said"),
@@ -508,7 +500,7 @@ def own_lookup(monkeypatch):
     ],
 )
 def test_a_data_set_that_is_not_built_for_others(
-    tested, key, value, said, own_lookup, monkeypatch, tmp_path
+    tested, key, value, said, monkeypatch, tmp_path
 ):
     (tmp_path / "guard_evil_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -520,7 +512,7 @@ def test_a_data_set_that_is_not_built_for_others(
 
 
 @pytest.mark.parametrize("tested", ["classification"], indirect=True)
-def test_a_data_set_that_would_fill_the_memory(tested, own_lookup):
+def test_a_data_set_that_would_fill_the_memory(tested):
     def forge(content):
         content["config"]["resolved"]["test_dataloader"]["dataset"] = {
             **dict(type="mmrev.DigitCrops", split="validation", size=32),
@@ -532,7 +524,7 @@ def test_a_data_set_that_would_fill_the_memory(tested, own_lookup):
 
 
 @pytest.mark.parametrize("tested", ["detection"], indirect=True)
-def test_a_record_is_not_asked_where_to_look(tested, own_lookup):
+def test_a_record_is_not_asked_where_to_look(tested):
     def outside(content):
         content["dataset"].update(split="../../etc/passwd")
 
@@ -555,7 +547,7 @@ def test_links_out_of_a_package_are_not_followed(tested, tmp_path_factory):
     assert {check.state for check in checks} == {"sound"}
 
 
-def test_embedded_scenes_are_not_composed_to_verify(tmp_path, own_lookup):
+def test_embedded_scenes_are_not_composed_to_verify(tmp_path):
     """Which would replace those that are there by those of a record."""
     settings = dict(
         type="mmrev.ScenesDetDataset",

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIMIZERS
-from mmengine.registry import registry as lookup
 from resolved import CONFIGS, resolve
 
 from mmrev.errors import UserError
@@ -18,13 +17,6 @@ ROOT = CONFIGS.parent
 LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
 PROJECTS = sorted(ROOT.glob("projects/*/configs/*.py"))
 ACCEPTED = "--safe-config accepts assignments of numbers, texts"
-
-
-@pytest.fixture(autouse=True)
-def own_lookup(monkeypatch):
-    """What safe reading changes for the process is none of the next test's business."""
-    for name in ("get_object_from_string", "import_module"):
-        monkeypatch.setattr(lookup, name, getattr(lookup, name))
 
 
 def write(folder: Path, text: str, name: str = "a.py") -> Path:
