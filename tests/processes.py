@@ -81,7 +81,6 @@ def _serve(rank: int, count: int, port: int, pipe: Connection) -> None:
         while True:
             function, args = pipe.recv()
             try:
-                answer = "", function(rank, *args)
-            except Exception:
-                answer = traceback.format_exc(), None
-            pipe.send(answer)
+                pipe.send(("", function(rank, *args)))
+            except Exception:  # also of a result that cannot be sent
+                pipe.send((traceback.format_exc(), None))
