@@ -1,11 +1,10 @@
 """Training steps that are not finite: never taken, told with their origin."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -30,7 +29,11 @@ __all__ = ["DivergenceHook", "divergence"]
 _MOST_OVERFLOWS = 10
 _MOST_IMAGES = 16
 _COUNT = "skipped_steps"  # in the message hub, and in the meta of checkpoints
-_MATCHERS = ("hungarian_assigner", "topk_hungarian_assigner")
+_MATCHERS = (
+    "mmdet.models.task_modules.assigners.hungarian_assigner",
+    "mmdet.models.task_modules.assigners.topk_hungarian_assigner",
+    "mmseg.models.assigners.hungarian_assigner",
+)
 
 
 @dataclass
@@ -65,8 +68,8 @@ class DivergenceHook(Hook):
     rest of the batch make its step. The schedules go on.
 
     It waits for a GPU once a step, before the optimizer; mmengine does after it, to
-    log. Gradients that are not finite are the normal
-    business of a loss scaler and none of this hook's.
+    log. Gradients that are not finite are the normal business of a loss scaler and none
+    of this hook's.
 
     Args:
         skip_steps: this many such steps are left out and told, counted over the whole
@@ -278,16 +281,14 @@ def _images(samples: Any) -> list[str]:
 
 
 def _let_matchers_pass() -> None:
-    """Let mmdet match predictions that are not finite, as its trackers do.
+    """Let heads match predictions that are not finite, as mmdet's trackers do.
 
     Their loss is not finite either. scipy's error would come in one of many processes,
     which the others would wait for, and before it is known what went wrong.
     """
-    if not find_spec("mmdet"):
-        return
     for name in _MATCHERS:
-        module = import_module(f"mmdet.models.task_modules.assigners.{name}")
-        module.linear_sum_assignment = _match
+        if module := sys.modules.get(name):  # where the model has none, it may not be
+            module.linear_sum_assignment = _match
 
 
 def _match(cost: Any) -> tuple:
