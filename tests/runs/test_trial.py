@@ -87,3 +87,25 @@ def test_is_within_a_tenth(family, head):
 )
 def test_in_other_modes(memory, precision):
     check("revcol", "dino", memory, precision)
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "timed", "told"),
+    [((96, 96), 2, 2, 2.0), ((96, 96), 64, 4, 64.0), ((192, 192), 4, 1, 4.0)],
+)
+def test_small_images_are_timed_together(monkeypatch, size, batch, timed, told):
+    """A step takes a second an image here."""
+    counts = []
+
+    def step(self, wrapper, size, count):
+        counts.append(count)
+        return lambda: None
+
+    monkeypatch.setattr(Trial, "_step", step)
+    monkeypatch.setattr(
+        "mmrev.runs.trial.paired_times", lambda steps, *_: {"": float(counts[-1])}
+    )
+    trial = Trial(config_of("vanillanet", "dino"))
+    counts.clear()
+    assert trial.seconds(None, "float32", batch, size) == told
+    assert counts == [timed]
