@@ -5,8 +5,10 @@ many small levels notices: parameters are not taken for activations, and the sta
 the random generators is kept only where random numbers were drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +101,49 @@ def refuse(_: None = None) -> Tensor:
     )
 
 
-def recompute(module: nn.Module, *inputs: Tensor, **settings):
+class _Inputs:
+    """What a module was called with, without the graph behind it, to call it again.
+
+    A tensor that is given twice is one again: attention asks whether its key is its
+    value. What is no tensor is handed on as it is.
+
+    Args:
+        inputs: by position.
+        settings: by name.
+
+    Attributes:
+        tensors: those that are tensors, by name, each once.
+    """
+
+    def __init__(self, inputs: Sequence[Any], settings: Mapping[str, Any]):
+        self.tensors: dict[str, Tensor] = {}
+        self._needs: list[bool] = []
+        self._count = len(inputs)
+        self._others: dict[int | str, Any] = {}
+        self._names: dict[int | str, str] = {}
+        known: dict[int, str] = {}
+        for place, value in (*enumerate(inputs), *settings.items()):
+            if not isinstance(value, Tensor):
+                self._others[place] = value
+                continue
+            name = known.setdefault(id(value), f"input {place}")
+            self._names[place] = name
+            if name not in self.tensors:
+                self.tensors[name] = value.detach()
+                self._needs.append(value.requires_grad)
+
+    def call(self, module: Callable) -> None:
+        """Call a module with the same, by new leaves of the graph."""
+        tensors = (tensor.detach() for tensor in self.tensors.values())
+        leaves = map(Tensor.requires_grad_, tensors, self._needs)
+        found = dict(zip(self.tensors, leaves, strict=True))
+        given = {place: found[name] for place, name in self._names.items()}
+        given |= self._others
+        inputs = [given.pop(place) for place in range(self._count)]
+        module(*inputs, **given)
+
+
+def recompute(module: nn.Module | MethodType, *inputs: Any, **settings: Any) -> Any:
     """Call a module, keeping only its inputs for the backward pass.
 
     Random numbers, autocast and buffers (BatchNorm statistics) are as in one ordinary
@@ -107,9 +151,10 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
     inputs, too.
 
     Args:
-        module: what to call.
-        *inputs: its inputs.
-        **settings: arguments that no gradient goes to.
+        module: what to call; or a method of a module, which may read all of that one.
+        *inputs: its inputs, of which one at least is a tensor. A list of tensors is
+            none: they get their gradients, but nobody notices that one has changed.
+        **settings: inputs by name.
 
     Returns:
         What the module returns.
@@ -124,16 +169,17 @@ def recompute(module: nn.Module, *inputs: Tensor, **settings):
         return checkpoint(module, *inputs, use_reentrant=False, **settings)
     if torch.compiler.is_compiling():  # torch.export
         return module(*inputs, **settings)
-    kept = {f"input {i}": tensor.detach() for i, tensor in enumerate(inputs)}
-    needs = [tensor.requires_grad for tensor in inputs]
-    replay = Replay("recompute", module, kept)
+    owner = getattr(module, "__self__", module)
+    kept = _Inputs(inputs, settings)
+    replay = Replay("recompute", owner, kept.tensors)
 
     def rerun() -> None:
-        tensors = (tensor.detach() for tensor in kept.values())
         with replay.again():
-            module(*map(Tensor.requires_grad_, tensors, needs), **settings)
+            kept.call(module)
 
-    with Dropped("recompute", type(module).__name__, rerun).keeping(*inputs):
+    dropped = Dropped("recompute", type(owner).__name__, rerun)
+    tensors = (one for one in (*inputs, *settings.values()) if isinstance(one, Tensor))
+    with dropped.keeping(*tensors):
         result = module(*inputs, **settings)
     replay.forget_if_unused()
     return result

@@ -43,16 +43,70 @@ def gradients(module, inputs, call):
     return [None if t.grad is None else t.grad.clone() for t in tensors]
 
 
-@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, False)])
-def test_equals_an_ordinary_call(module, needs):
+def by_name(module, x, y):
+    return recompute(module, x, y=y)
+
+
+@pytest.mark.parametrize("call", [recompute, by_name])
+@pytest.mark.parametrize("needs", [(True, True), (False, True), (False, False)])
+def test_equals_an_ordinary_call(module, needs, call):
     inputs = [torch.randn(3, 4).requires_grad_(need) for need in needs]
     expected = gradients(module, inputs, lambda m, *i: m(*i))
-    for actual, plain in zip(
-        gradients(module, inputs, recompute), expected, strict=True
-    ):
+    for actual, plain in zip(gradients(module, inputs, call), expected, strict=True):
         assert (actual is None) == (plain is None)
         if plain is not None:
             assert_close(actual, plain)
+
+
+class Attention(nn.Module):
+    """Computes otherwise where key and value are one, as torch's own attention does."""
+
+    def forward(self, query, key, mask, values, scale=None):
+        same = key is query
+        weights = (query @ key.mT).masked_fill(mask, -1.0).softmax(-1)
+        read = weights @ (key.sin() if same else values[0] * values[1])
+        return read if scale is None else scale * read
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_inputs_of_every_kind(same):
+    """Twice the same tensor, a mask, tensors in a list, and what is no tensor."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, *values = torch.randn(4, 3, 3, generator=generator).unbind()
+    mask = torch.eye(3, dtype=torch.bool)
+
+    def step(call):
+        tensors = [one.clone().requires_grad_() for one in (query, key, *values)]
+        first, second, *rest = tensors
+        given = dict(key=first if same else second, values=rest, scale=None)
+        call(Attention(), first, mask=mask, **given).sum().backward()
+        return [one.grad for one in tensors]
+
+    expected = step(lambda module, *inputs, **settings: module(*inputs, **settings))
+    for actual, plain in zip(step(recompute), expected, strict=True):
+        assert (actual is None) == (plain is None)
+        assert plain is None or torch.equal(actual, plain)
+
+
+def test_a_method_of_a_module(module):
+    class Owner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = module, nn.BatchNorm1d(4)
+
+        def part(self, x):
+            return self.norm(self.inner(x)).sin()
+
+    owner, x = Owner(), torch.randn(3, 4, requires_grad=True)
+    expected = torch.autograd.grad(owner.part(x).sum(), [x, *module.parameters()])
+    loss = recompute(owner.part, x).sum()
+    actual = torch.autograd.grad(loss, [x, *module.parameters()])
+    assert all(map(torch.equal, actual, expected))
+    assert owner.norm.num_batches_tracked == 2
+    loss = recompute(owner.part, x).sum()
+    step(owner)
+    with pytest.raises(RuntimeError, match=r"inner.first.weight was .*changed in"):
+        loss.backward()
 
 
 def test_a_parameter_is_an_input_like_any_other():
@@ -94,11 +148,12 @@ def test_sees_the_same_random_numbers_and_leaves_them(module):
         assert torch.equal(actual, expected)
 
 
-def test_refuses_an_input_changed_in_place(module):
-    x = torch.randn(3, 4)
-    loss = recompute(module, x).sum()
-    x.zero_()
-    with pytest.raises(RuntimeError, match="changed in place"):
+@pytest.mark.parametrize("call", [recompute, by_name])
+def test_refuses_an_input_changed_in_place(module, call):
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    loss = call(module, x, y).sum()
+    y.zero_()
+    with pytest.raises(RuntimeError, match=r"input (1|y) was .*changed in place"):
         loss.backward()
 
 
