@@ -1,21 +1,17 @@
 """Trial steps of a config's training, of noise, with weights that need not fit."""
 
-import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from math import prod, sqrt
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import EMAHook
-from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, OPTIMIZERS
+from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
 from mmrev.datasets.batches import seeded
-from mmrev.engine.hooks import CouplingHook
 from mmrev.engine.strategies.units import find_units
 from mmrev.errors import UserError
 from mmrev.measure.flops import count_flops
@@ -27,8 +23,8 @@ from mmrev.models.layers.keeping import forget_kept
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.reversible import MEMORY_MODES
 from mmrev.runs.costs import Sample, StepCosts, WeightCosts
-from mmrev.runs.nodes import walk
 from mmrev.runs.refusals import named_refusals
+from mmrev.runs.scratch import hooks_of, scratch_model, silence, take_size
 from mmrev.runs.typical import training_batch
 
 __all__ = ["PRECISIONS", "Trial", "memory_of", "own_precision"]
@@ -64,13 +60,8 @@ class Trial:
             if cfg.get(key) is None:
                 raise UserError(f"{cfg.filename}: no {key}; there is no training.")
         self.cfg, self.device = cfg, torch.device(device)
-        with named_refusals(cfg), seeded(0), shared_weights(), _silence():
-            self.model = MODELS.build(_from_scratch(cfg))
-            self.model.init_weights()
-            for settings in _hooks(cfg, CouplingHook):
-                hook = HOOKS.build(settings)
-                for coefficients in hook.find(self.model):
-                    hook.move(coefficients, 1.0)
+        with shared_weights():
+            self.model = scratch_model(cfg)
         self.model.to(self.device).train()
         self._backbones, self._stitched = _with_modes(self.model)
         if not self._backbones and not self._stitched:
@@ -235,10 +226,7 @@ class Trial:
         self, wrapper: OptimWrapper, size: tuple[int, int], batch: int
     ) -> Callable[[], None]:
         """Forward and backward pass, as the wrapper has them, without its update."""
-        preprocessor = self.model.data_preprocessor
-        preprocessor.batch_augments = None  # of fixed sizes, some
-        if getattr(preprocessor, "size", None) is not None:
-            preprocessor.size = size
+        take_size(self.model, size)
         data = training_batch(self.cfg, size, batch)
 
         @torch.enable_grad()
@@ -258,7 +246,7 @@ class Trial:
         if precision == "bfloat16":
             kind = kind.replace("Optim", "BFloat16Optim")
         settings.type = kind if kind == "OptimWrapper" else f"mmrev.{kind}"
-        with named_refusals(self.cfg), _silence():
+        with named_refusals(self.cfg), silence():
             wrapper = build_optim_wrapper(self.model, settings)
         wrapper.optimizer.step = lambda: None
         return wrapper
@@ -272,7 +260,7 @@ class Trial:
         blocks = sorted((_bytes(unit.parameters()) for unit in units), reverse=True)
         alone, both = (self._optimizer(count) for count in (1, 2))
         in_turn = both[1] < 1.5 * alone[1]  # or all together
-        averages = len(list(_hooks(self.cfg, EMAHook)))
+        averages = len(list(hooks_of(self.cfg, EMAHook)))
         displaced = _plain_wrapper(self.cfg).startswith("SAM")
         return WeightCosts(
             weights=weights,
@@ -345,43 +333,6 @@ def _plain_wrapper(cfg: Config) -> str:
             f"or a half-precision form of one, got {kind}; its steps are not known."
         )
     return plain
-
-
-def _from_scratch(cfg: Config) -> ConfigDict:
-    """The model of a config, which starts from no file of weights."""
-    model = copy.deepcopy(cfg.model)  # which mmdet writes into
-    if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
-        model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    for node in list(walk(model)):
-        if not isinstance(node.value, ConfigDict):
-            continue
-        stated = node.value.get("init_cfg") or []
-        stated = stated if isinstance(stated, list) else [stated]
-        if any("Pretrained" in str(one.get("type")) for one in stated):
-            node.value.init_cfg = None
-        if node.value.get("pretrained"):  # of timm, and of older mmdet
-            node.value.pretrained = False if "model_name" in node.value else None
-    return model
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Log nothing of what is built: every parameter's initialisation is a line."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _hooks(cfg: Config, cls: type) -> Iterator[ConfigDict]:
-    """The custom hooks of a config of a class, or of classes derived from it."""
-    for hook in cfg.get("custom_hooks") or []:
-        found = HOOKS.get(str(hook.get("type")))
-        if found is not None and issubclass(found, cls):
-            yield hook
 
 
 def _drop(parameter: Tensor) -> None:

@@ -1,0 +1,83 @@
+"""A config's model as its training has it, without data and without weights to load."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS, MODELS
+from torch import nn
+
+from mmrev.datasets.batches import seeded
+from mmrev.engine.hooks import CouplingHook
+from mmrev.runs.nodes import walk
+from mmrev.runs.refusals import named_refusals
+
+__all__ = ["hooks_of", "scratch_model", "silence", "take_size"]
+
+
+def scratch_model(cfg: Config) -> nn.Module:
+    """Build the model of a config, the same each time, on the CPU.
+
+    What hooks change of it before, or until the end of, a training is done.
+
+    Args:
+        cfg: of `load_config`, whose scope has been entered.
+
+    Raises:
+        UserError: the config has a mistake.
+    """
+    with named_refusals(cfg), seeded(0), silence():
+        model = MODELS.build(_without_weights(cfg))
+        model.init_weights()
+        for settings in hooks_of(cfg, CouplingHook):
+            hook = HOOKS.build(settings)
+            for coefficients in hook.find(model):
+                hook.move(coefficients, 1.0)
+    return model
+
+
+def take_size(model: nn.Module, size: tuple[int, int]) -> None:
+    """Let a model's data preprocessor leave images of a size (H, W) as they are."""
+    preprocessor = model.data_preprocessor
+    preprocessor.batch_augments = None  # of fixed sizes, some
+    if getattr(preprocessor, "size", None) is not None:
+        preprocessor.size = size
+
+
+def hooks_of(cfg: Config, cls: type) -> Iterator[ConfigDict]:
+    """The custom hooks of a config of a class, or of classes derived from it."""
+    for hook in cfg.get("custom_hooks") or []:
+        found = HOOKS.get(str(hook.get("type")))
+        if found is not None and issubclass(found, cls):
+            yield hook
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Log nothing of what is built: every parameter's initialisation is a line."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _without_weights(cfg: Config) -> ConfigDict:
+    """The model of a config, which starts from no file of weights."""
+    model = copy.deepcopy(cfg.model)  # which mmdet writes into
+    if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
+        model.setdefault("data_preprocessor", cfg.data_preprocessor)
+    for node in list(walk(model)):
+        if not isinstance(node.value, ConfigDict):
+            continue
+        stated = node.value.get("init_cfg") or []
+        stated = stated if isinstance(stated, list) else [stated]
+        if any("Pretrained" in str(one.get("type")) for one in stated):
+            node.value.init_cfg = None
+        if node.value.get("pretrained"):  # of timm, and of older mmdet
+            node.value.pretrained = False if "model_name" in node.value else None
+    return model
