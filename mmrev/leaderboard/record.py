@@ -52,10 +52,10 @@ __all__ = [
     "main_metric",
 ]
 
-SCHEMA_VERSION = 5
-# Versions 3 to 5 add fields that are left out where they are empty or unknown, so that
+SCHEMA_VERSION = 6
+# Versions 3 to 6 add fields that are left out where they are empty or unknown, so that
 # records of earlier ones are read, hashed and written as they are.
-READABLE_VERSIONS = (2, 3, 4, SCHEMA_VERSION)
+READABLE_VERSIONS = (2, 3, 4, 5, SCHEMA_VERSION)
 MAX_POINTS = 200
 MAX_PARTS = 100
 MAX_REMARKS = 20
@@ -318,6 +318,8 @@ class Speed(_Part):
 
     Attributes:
         latency_ms: Median milliseconds of a test step, pre- and postprocessing too.
+        latency_quartiles_ms: First and third quartile; None in records from before they
+            were noted.
         repeats: Steps that were timed.
         peak_memory_mb: Megabytes (1e6) that one step allocates at its peak, without the
             weights.
@@ -327,6 +329,9 @@ class Speed(_Part):
     """
 
     latency_ms: Amount
+    latency_quartiles_ms: tuple[Amount, Amount] | None = Field(
+        default=None, exclude_if=_is_unknown
+    )
     repeats: Count
     peak_memory_mb: Amount
     batch: Count

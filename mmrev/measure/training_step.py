@@ -6,24 +6,46 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+__all__ = ["loss_step", "training_step"]
+
 
 def training_step(
     backbone: nn.Module, image: Tensor, dtype: torch.dtype | None = None
-) -> Callable[[], None]:
-    """A forward and a backward pass; gradients add up in what is allocated here.
+) -> Callable[[], Tensor]:
+    """A forward and a backward pass of a backbone; returns as `loss_step`.
 
     Args:
         backbone: returns levels.
         image: (N, C, H, W).
         dtype: of autocast in the forward pass; None without.
     """
-    for parameter in backbone.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     device = image.device.type
 
-    def step() -> None:
+    def loss() -> Tensor:
         with nullcontext() if dtype is None else torch.autocast(device, dtype):
             levels = backbone(image)
-        sum(level.square().mean() for level in levels).backward()
+        return sum(level.square().mean() for level in levels)
+
+    return loss_step(backbone, loss)
+
+
+def loss_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """A forward and a backward pass; gradients add up in what is allocated here.
+
+    Args:
+        model: whose parameters are trained.
+        loss: the forward pass.
+
+    Returns:
+        A call that returns the loss, which nothing is kept for.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def step() -> Tensor:
+        found = loss()
+        found.backward()
+        return found.detach()
 
     return step

@@ -13,8 +13,7 @@ from rich.text import Text
 
 from mmrev.atomic import write_bytes
 from mmrev.limits import TABLE, refuse_larger
-from mmrev.measure.memory import peak_memory
-from mmrev.measure.speed import paired_times
+from mmrev.measure.costs import paired_costs
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.models.stitching.counts import (
     count_stitch_params,
@@ -89,10 +88,11 @@ def stitch_costs(
     twin.to(device)
     image = torch.randn(1, 3, image_size, image_size, device=device)
     steps = {stitch: partial(run_stitch, twin, stitch, image) for stitch in ids}
-    times = paired_times(steps, repeats, device)
+    found = paired_costs(steps, repeats, device)
     for cost in costs:
-        cost.latency_ms = 1e3 * times[cost.id]
-        cost.memory_mb = peak_memory(steps[cost.id], device) / 2**20
+        measured = found[cost.id]
+        cost.latency_ms = 1e3 * measured.seconds.median
+        cost.memory_mb = measured.peak / 2**20
     return costs
 
 

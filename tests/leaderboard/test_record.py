@@ -104,7 +104,7 @@ def test_schema_names_both_kinds():
     schema = SCHEMA.json_schema()
     assert schema["discriminator"]["mapping"].keys() == {"measured", "published"}
     fields = schema["$defs"]["MeasuredRecord"]["properties"]
-    assert fields["schema_version"]["enum"] == [2, 3, 4, 5]
+    assert fields["schema_version"]["enum"] == [2, 3, 4, 5, 6]
 
 
 def test_environment_is_a_part_of_a_record():

@@ -141,6 +141,17 @@ def test_several_seeds_are_one_row_with_mean_and_deviation(site, records):
     assert len(entries) == 12 + len(records) - 36
 
 
+def test_the_spread_of_latency_is_shown_where_it_is_known(tmp_path):
+    old, new = measured(), measured(speed={"latency_quartiles_ms": (12.25, 13.0)})
+    build([old, new], tmp_path / "site")
+    for record, told in (
+        (old, "12.5 ms,"),
+        (new, "12.5 ms (quartiles 12.2 and 13.0),"),
+    ):
+        text = Elements(tmp_path / f"site/record/{record.id}.html").text
+        assert f"{told} median of 3, batch 1" in text
+
+
 @pytest.mark.parametrize(
     ("metric", "label"),
     [

@@ -58,7 +58,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     (path,) = (tmp_path / "records").glob("det-*.json")
     assert str(path) in result.out
     record = json.loads(path.read_text())
-    assert record["schema_version"] == 5
+    assert record["schema_version"] == 6
     assert record["config"]["name"] == "det" and not record["config"]["tta"]
     assert record["checkpoint"]["sha256"] == sha256(project / DET)
     assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
@@ -91,6 +91,8 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     # At least what the stem gives.
     assert record["speed"]["peak_memory_mb"] > height * width // 16 * 8 * 4 / 1e6
     assert record["speed"]["input_shape"] == model["flops_shape"]
+    low, high = record["speed"]["latency_quartiles_ms"]
+    assert 0 < low <= record["speed"]["latency_ms"] <= high
     assert record["software"]["packages"].keys() >= {"torch", "mmdet", "mmrev"}
     assert record["hardware"]["cores"] >= 1 and record["hardware"]["cpu"]
     predictions = dict(read_predictions(tmp_path / "out.npz"))

@@ -41,9 +41,8 @@ from mmrev.leaderboard.record import (
     Task,
 )
 from mmrev.leaderboard.store import save_record
+from mmrev.measure.costs import paired_costs
 from mmrev.measure.flops import count_flops
-from mmrev.measure.memory import peak_memory
-from mmrev.measure.speed import paired_times
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.models.supervision import SupervisedModel
 from mmrev.paths import below
@@ -52,7 +51,7 @@ from mmrev.wrappers import plain_datasets
 __all__ = ["RecordHook"]
 
 # Timed steps; the figures go beside the accuracy and are no benchmark.
-_REPEATS = 3
+_REPEATS = 5
 _FAMILIES = {
     "StitchedBackbone": "Stitched",
     "SwinTransformer": "Swin",
@@ -375,11 +374,14 @@ def _input_shape(sample: Any) -> tuple[int, int]:
 
 def _speed(runner: Runner, step: Callable, shape: tuple[int, int]) -> Speed:
     device = next(runner.model.parameters()).device
-    times = paired_times({"step": step}, _REPEATS, device)
+    cost = paired_costs({"step": step}, _REPEATS, device)["step"]
+    seconds = cost.seconds
+    quartiles = (seconds.lower, seconds.upper)
     return Speed(
-        latency_ms=round(times["step"] * 1000, 3),
+        latency_ms=round(seconds.median * 1000, 3),
+        latency_quartiles_ms=tuple(round(one * 1000, 3) for one in quartiles),
         repeats=_REPEATS,
-        peak_memory_mb=round(peak_memory(step, device) / 1e6, 3),
+        peak_memory_mb=round(cost.peak / 1e6, 3),
         batch=1,
         input_shape=shape,
         device=device.type,

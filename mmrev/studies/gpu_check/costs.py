@@ -1,4 +1,4 @@
-"""Memory, waits and kernels of a step, where the device can tell them."""
+"""Waits and kernels of a step, where the device can tell them."""
 
 import warnings
 from collections import Counter
@@ -10,21 +10,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from mmrev.studies.gpu_check.place import Place
-from mmrev.studies.gpu_check.report import NEEDS_GPU
 
 _WAIT = "synchronizing CUDA operation"
-
-
-def peak_mebibytes(place: Place, step: Callable[[], object]) -> float | str:
-    """``max_memory_allocated`` of a step, what lived before it included, in MiB."""
-    if not place.is_gpu:
-        step()
-        return NEEDS_GPU
-    place.wait()
-    torch.cuda.reset_peak_memory_stats(place.device)
-    step()
-    place.wait()
-    return torch.cuda.max_memory_allocated(place.device) / 2**20
 
 
 def host_syncs(place: Place, step: Callable[[], object]) -> Counter[str] | None:

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from mmrev.measure.costs import paired_costs
 from mmrev.measure.speed import paired_times
 from mmrev.measure.training_step import training_step
 from mmrev.registry import MODELS
-from mmrev.studies.gpu_check.costs import host_syncs, peak_mebibytes
+from mmrev.studies.gpu_check.costs import host_syncs
 from mmrev.studies.gpu_check.models import (
     FAMILIES,
     build,
@@ -122,7 +123,6 @@ def _costs(place: Place, steps: dict[str, Callable], what: str) -> Iterator[Row]
         row = rows[name] = {"what": what, "mode": name}
         try:
             step()
-            row["MiB"] = peak_mebibytes(place, step)
             waits = host_syncs(place, step)
             row["host waits"] = NEEDS_GPU if waits is None else waits.total()
             fitting[name] = step
@@ -130,8 +130,9 @@ def _costs(place: Place, steps: dict[str, Callable], what: str) -> Iterator[Row]
             row["note"] = "out of memory"
             place.clean()
     repeats = 1 if place.is_tiny else 5
-    for name, seconds in paired_times(fitting, repeats, place.device).items():
-        rows[name]["ms"] = 1e3 * seconds
+    for name, cost in paired_costs(fitting, repeats, place.device).items():
+        rows[name]["ms"] = 1e3 * cost.seconds.median
+        rows[name]["MiB"] = cost.peak / 2**20
     yield from rows.values()
 
 

@@ -19,11 +19,11 @@ from torch.overrides import TorchFunctionMode
 import mmrev
 from mmrev.datasets.batches import seeded
 from mmrev.datasets.synthetic import detection_batch, segmentation_batch
-from mmrev.measure.speed import paired_times
+from mmrev.measure.costs import paired_costs
 from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
 from mmrev.studies.gpu_check.correctness import SCALER_START, growth
-from mmrev.studies.gpu_check.costs import expensive_kernels, host_syncs, peak_mebibytes
+from mmrev.studies.gpu_check.costs import expensive_kernels, host_syncs
 from mmrev.studies.gpu_check.models import CHANNELS, FAMILIES, stitched
 from mmrev.studies.gpu_check.place import Place
 from mmrev.studies.gpu_check.report import NEEDS_GPU
@@ -138,8 +138,7 @@ def full_dino(place: Place) -> Iterator[Row]:
             "bf16": {"type": "mmrev.BFloat16OptimWrapper"},
         }.items():
             model, step = trainer(cfg, place.device, sample, settings)
-            seconds, peak = _cost(place, step)
-            row = {"what": f"step, {name}", "ms": 1e3 * seconds, "MiB": peak}
+            row = {"what": f"step, {name}", **_cost(place, step)}
             waits = host_syncs(place, step)
             if waits is None:
                 yield {**row, "host waits": NEEDS_GPU}
@@ -165,18 +164,16 @@ def full_steps(place: Place, family: str) -> Iterator[Row]:
             settings = {"type": "mmrev.BFloat16OptimWrapper"}
             model, step = trainer(cfg, place.device, sample, settings)
             loss = float(step()["loss"])
-            seconds, peak = _cost(place, step)
-            row = {"what": f"{head}, bf16", "ms": 1e3 * seconds, "MiB": peak}
+            row = {"what": f"{head}, bf16", **_cost(place, step)}
             yield {**row, "loss": loss, "passed": bool(np.isfinite(loss))}
             del model, step
             place.clean()
 
 
-def _cost(place: Place, step: Callable[[], object]) -> tuple[float, float | str]:
-    step()
-    peak = peak_mebibytes(place, step)
+def _cost(place: Place, step: Callable[[], object]) -> dict[str, float]:
     repeats = 1 if place.is_tiny else 5
-    return paired_times({"": step}, repeats, place.device)[""], peak
+    cost = paired_costs({"": step}, repeats, place.device)[""]
+    return {"ms": 1e3 * cost.seconds.median, "MiB": cost.peak / 2**20}
 
 
 def _of_size(place: Place, family: str, head: str) -> tuple[Config, dict]:
