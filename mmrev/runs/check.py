@@ -4,8 +4,7 @@ The files themselves are checked where they are read, see `mmrev.datasets.checke
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 from mmengine.config import Config
@@ -19,7 +18,8 @@ from torch import nn
 from mmrev.datasets.annotations import check_instances, check_panoptic, listed
 from mmrev.datasets.checked import contents_of, place_of
 from mmrev.datasets.class_counts import count_labels
-from mmrev.datasets.images import size_of
+from mmrev.datasets.resized import Views, resized_sizes
+from mmrev.datasets.same_size_batch_sampler import SameSizeBatchSampler
 from mmrev.engine.hooks import CouplingHook, UnreadableImagesHook
 from mmrev.errors import UserError
 from mmrev.runs.occurrence import ABSENT_CLASSES, check_occurrence
@@ -30,8 +30,6 @@ __all__ = ["CheckHook", "data_hooks"]
 
 # Heads whose number of classes is not the data set's.
 _OTHER_HEADS = ("rpn_head", "semantic_head")
-# Transforms after which all images of a batch have one size, and what says so.
-_FIXED_SIZE = {"Resize": "scale", "Pad": "size", "CenterCrop": "crop_size"}
 _MOST_IMAGES = 1000
 
 
@@ -252,32 +250,51 @@ def check_metric(
 
 
 def check_sizes(dataloader: Any, datasets: Sequence[BaseDataset], split: str) -> None:
-    """Refuse batches of mmseg whose images would be of unlike sizes in a test.
+    """Look for images of unlike sizes that would become one batch of a test.
+
+    mmseg cannot test them, and mmdet pads them, which is said.
 
     Raises:
-        UserError: names two images, the batch size and what would help.
+        UserError: names two images of mmseg, the batch size and what would help.
     """
-    batch = dataloader.batch_sampler.batch_size if dataloader.batch_sampler else 1
-    if batch == 1:
+    sampler = dataloader.batch_sampler
+    batch = sampler.batch_size if sampler else 1
+    if batch == 1 or isinstance(sampler, SameSizeBatchSampler):
         return
-    sizes = {}
+    first: dict[Views, str] = {}
     for dataset in datasets:
-        if not hasattr(dataset, "reduce_zero_label") or _fixes_size(dataset):
+        if hasattr(dataset, "CLASSES"):  # of mmpretrain, which joins nothing else
             return
-        for index in range(min(len(dataset), _MOST_IMAGES)):
-            path = dataset.get_data_info(index)["img_path"]
-            # A picture that cannot be read, or only from afar, is found when it is.
-            with suppress(OSError):
-                sizes.setdefault(size_of(path), path)
-            if len(sizes) > 1:
-                (one, first), (other, second) = sizes.items()
-                raise UserError(
-                    f"{split}_dataloader.batch_size: expected 1 or images of one size, "
-                    f"got {batch} and {first} ({one[0]} x {one[1]}), {second} "
-                    f"({other[0]} x {other[1]}); set batch_size=1, or add "
-                    "dict(type='Resize', scale=(W, H), keep_ratio=False) to the "
-                    "pipeline."
-                )
+        try:
+            sizes = resized_sizes(dataset)
+        except ValueError:  # of steps that we do not know
+            return
+        for index, views in enumerate(islice(sizes, _MOST_IMAGES)):
+            if views is not None and views not in first:
+                first[views] = dataset.get_data_info(index).get("img_path", str(index))
+            if len(first) > 1:
+                _tell_unlike(first, f"{split}_dataloader", batch, dataset)
+                return
+
+
+def _tell_unlike(
+    first: Mapping[Views, str], loader: str, batch: int, dataset: BaseDataset
+) -> None:
+    found = ", ".join(
+        f"{path} ({views[0][1]} x {views[0][0]})" for views, path in first.items()
+    )
+    remedy = "batch_sampler=dict(type='mmrev.SameSizeBatchSampler')"
+    if hasattr(dataset, "reduce_zero_label"):  # mmseg's
+        raise UserError(
+            f"{loader}.batch_size: expected 1 or images of one size after the "
+            f"pipeline, got {batch} and {found}; set {loader}.{remedy}, or "
+            "batch_size=1."
+        )
+    MMLogger.get_current_instance().warning(
+        f"{loader}: images of unlike sizes, as {found}, are padded to batches of "
+        f"{batch}, which changes what most models predict; {remedy} puts those of one "
+        "size together."
+    )
 
 
 def _loops(runner: Runner) -> Iterator[tuple[str, BaseLoop]]:
@@ -353,13 +370,3 @@ def _check_crowds(content: Mapping, path: str) -> None:
                 "mmdet's metric needs it, got no such field; add it, or use "
                 "mmrev.CocoMetric, which takes it for 0."
             )
-
-
-def _fixes_size(dataset: BaseDataset) -> bool:
-    """Whether the pipeline leaves images of one size, whatever they were."""
-    for transform in dataset.pipeline.transforms:
-        key = _FIXED_SIZE.get(type(transform).__name__)
-        fixed = key is not None and getattr(transform, key, None) is not None
-        if fixed and not getattr(transform, "keep_ratio", False):
-            return True
-    return False

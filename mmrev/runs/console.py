@@ -26,6 +26,8 @@ _ROUTINE = (
     "Distributed training is not used, all SyncBatchNorm",
     "The prefix is not set in metric class",
     "per class results:",
+    # Before the pipeline, of mmseg: after it they are alike, or refused.
+    "Image shapes are different in the batch",
     "Parameter groups of layer decay:",
     # Not with checkpoints of ours, which keep them.
     "Resumed iteration number is not divisible by `_accumulative_counts`",

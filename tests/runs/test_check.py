@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
-from mmengine.dataset import ConcatDataset
+from mmengine.dataset import ConcatDataset, DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmrev.datasets import SameSizeBatchSampler
 from mmrev.datasets.checked import use_checked_data
 from mmrev.errors import UserError
 from mmrev.evaluation.coco_metric import CocoMetric
@@ -328,17 +329,40 @@ def test_batches_of_unlike_sizes(masks):
         check(dataset)
     line = str(caught.value)
     assert line.startswith(
-        "val_dataloader.batch_size: expected 1 or images of one size, got 2 and "
+        "val_dataloader.batch_size: expected 1 or images of one size after the "
+        "pipeline, got 2 and "
     )
-    assert "0.jpg (8 x 8), " in line and "2.jpg (9 x 8); set batch_size=1, or" in line
+    assert "0.jpg (8 x 8), " in line and "2.jpg (9 x 8); set val_dataloader." in line
+    assert "batch_sampler=dict(type='mmrev.SameSizeBatchSampler'), or b" in line
     check(dataset, batch=1)
+    sampler = SameSizeBatchSampler(DefaultSampler(dataset, shuffle=False), 2)
+    check_sizes(DataLoader(dataset, batch_sampler=sampler), [dataset], "val")
     check(masks((0,), (0,), (0,), sizes=[(8, 8)] * 3))
     fixed = dict(type="Resize", scale=(16, 16), keep_ratio=False)
     check(masks((0,), (0,), (0,), pipeline=[fixed], **unlike))
+    cropped = dict(type="RandomCrop", crop_size=(4, 4))  # who knows
+    check(masks((0,), (0,), (0,), pipeline=[cropped], **unlike))
     with pytest.raises(UserError, match="batch_size"):
         check(
             masks((0,), (0,), (0,), pipeline=[fixed | {"keep_ratio": True}], **unlike)
         )
+
+
+def test_batches_that_are_padded(coco, warned):
+    file = content()
+    dataset = coco(file=file)
+    check_sizes(DataLoader(dataset, batch_size=2), [dataset], "test")
+    file["images"][1]["width"] = 30
+    dataset = coco(file=file)
+    check_sizes(DataLoader(dataset, batch_size=1), [dataset], "test")
+    assert not warned
+    check_sizes(DataLoader(dataset, batch_size=2), [dataset], "test")
+    assert warned == [
+        "test_dataloader: images of unlike sizes, as 0.jpg (20 x 10), 1.jpg (30 x 10), "
+        "are padded to batches of 2, which changes what most models predict; "
+        "batch_sampler=dict(type='mmrev.SameSizeBatchSampler') puts those of one size "
+        "together."
+    ]
 
 
 def test_a_metric_of_other_annotations(coco, tmp_path):
