@@ -13,6 +13,7 @@ from mmengine.registry import registry as lookup
 
 __all__ = [
     "DATASETS",
+    "DATA_SAMPLERS",
     "HOOKS",
     "LOOPS",
     "METRICS",
@@ -39,6 +40,7 @@ MODELS = _child(
     "MODELS", "mmrev.models", "mmrev.models.detectors", "mmrev.models.segmentors"
 )
 DATASETS = _child("DATASETS", "mmrev.datasets")
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmrev.datasets")
 METRICS = _child("METRICS", "mmrev.evaluation")
 HOOKS = _child("HOOKS", "mmrev.engine")
 LOOPS = _child("LOOPS", "mmrev.engine")

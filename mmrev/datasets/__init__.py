@@ -1,9 +1,15 @@
-"""The embedded scenes, for whichever of mmdet, mmseg and mmpretrain is installed."""
+"""The embedded scenes, for whichever of mmdet, mmseg and mmpretrain is installed.
+
+And how their images, and anybody's, become batches.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec
 
 from mmrev.console import hushed
+from mmrev.datasets.same_size_batch_sampler import SameSizeBatchSampler
+
+__all__ = ["SameSizeBatchSampler"]
 
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (

@@ -4,8 +4,12 @@ import os
 
 import pytest
 import torch
+from data_layouts import SIZES, make_ade20k
+from mmengine.dataset import DefaultSampler
+from mmengine.registry import DATASETS
 from random_coco import random_case
 from random_panoptic import random_case as random_panoptic
+from resolved import use_scope
 from test_coco_metric import built, samples_of
 from test_coco_metric import measured as measured_boxes
 from test_coco_panoptic_metric import built as built_panoptic
@@ -14,6 +18,7 @@ from test_coco_panoptic_metric import samples_of as samples_of_segments
 from test_iou_metric import measured as measured_maps
 from test_iou_metric import random_maps
 
+from mmrev.datasets import SameSizeBatchSampler, resized
 from mmrev.evaluation.iou_metric import IoUMetric
 from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 
@@ -116,3 +121,33 @@ def test_processes_evaluate_as_one(group, shares, tmp_path, request):
             assert [one[0] for one in other[name]] == [one[0] for one in alone]
         for _, coverage in first[name]:
             assert (coverage.expected, coverage.evaluated) == (count, len(images))
+
+
+def batches_of(rank, folder):
+    """In processes of which the first alone can read the headers of images."""
+    os.chdir(folder)
+    use_scope("mmseg")
+    dataset = DATASETS.build(
+        dict(
+            type="ADE20KDataset",
+            data_root="data/ade/ADEChallengeData2016",
+            data_prefix=dict(
+                img_path="images/validation", seg_map_path="annotations/validation"
+            ),
+            pipeline=[
+                dict(type="LoadImageFromFile"),
+                dict(type="Resize", scale=(64, 64), keep_ratio=False),
+                dict(type="PackSegInputs"),
+            ],
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        if rank:
+            patch.setattr(resized, "size_of", None)
+        return list(SameSizeBatchSampler(DefaultSampler(dataset, shuffle=False), 4))
+
+
+def test_processes_share_out_batches_of_one_size(tmp_path, process_pair):
+    make_ade20k(tmp_path)
+    first, second = process_pair.run(batches_of, tmp_path)
+    assert (first, second) == ([list(range(len(SIZES)))], [])
