@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser
 
-from mmrev.demo import run_demo
 from mmrev.errors import one_line_errors
 
 
@@ -11,7 +10,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is left of the demo."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="revcol", help="see configs/demo/")
-    run_demo(parser.parse_args(argv).backbone)
+    args = parser.parse_args(argv)
+    from mmrev.demo import run_demo  # not before: it takes a while
+
+    run_demo(args.backbone)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from argparse import ArgumentParser
 
-from mmrev.console import show
 from mmrev.errors import one_line_errors
-from mmrev.runs.config import add_config_arguments
-from mmrev.runs.deploy import deploy
+from mmrev.runs.arguments import add_config_arguments
 
 
 @one_line_errors
@@ -17,6 +15,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", help=".pth to write; the config is written beside it")
     parser.add_argument("--size", type=int, default=224, help="of the test image")
     args = parser.parse_args(argv)
+    from mmrev.console import show
+    from mmrev.runs.deploy import deploy  # not before: it loads torch
+
     show(deploy(args).table())
 
 

@@ -3,8 +3,7 @@
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
-from mmrev.operating_points.export import export_stitch
-from mmrev.runs.config import add_config_arguments
+from mmrev.runs.arguments import add_config_arguments
 
 
 @one_line_errors
@@ -15,7 +14,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("stitch", type=int, help="id, as tools/stitches.py lists them")
     parser.add_argument("out", help=".pth to write; the config is written beside it")
-    before, after = export_stitch(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.operating_points.export import (
+        export_stitch,
+    )  # not before: it loads torch
+
+    before, after = export_stitch(args)
     print(f"backbone: {before:,} parameters before, {after:,} after; equal in output")
 
 

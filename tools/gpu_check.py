@@ -1,14 +1,12 @@
 """Settle on one GPU, offline and in 8 minutes, whether the suite works there.
 
 Example: python tools/gpu_check.py --out benchmarks/h100. Without an installation:
-PYTHONPATH=.:FOLDER python tools/gpu_check.py --out DIR, where FOLDER holds the unpacked
-wheels of the stack beside a torch that is installed; benchmarks/README.md shows how.
+PYTHONPATH=.:FOLDER python tools/gpu_check.py --out DIR; benchmarks/README.md shows how.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from mmrev.errors import one_line_errors
-from mmrev.studies.gpu_check import run
 
 
 @one_line_errors
@@ -22,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--size", choices=("full", "tiny"), default="full", help="tiny: for a CPU")
     add("--minutes", type=float, default=8.0, help="what is left then is not run")
     add("--only", default="", help="part of the names of the checks to run")
-    return run(**vars(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    from mmrev.studies.gpu_check import run  # not before: it takes a while
+
+    return run(**vars(args))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
+from mmrev.runs.arguments import add_config_arguments, add_override_arguments
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and plan."""
-    from mmrev.runs.config import add_config_arguments
-    from mmrev.runs.overrides import OverrideAction
-    from mmrev.runs.plan import plan
-
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_config_arguments(parser, "of mmdet, mmseg or mmpretrain")
@@ -20,9 +17,12 @@ def main(argv: list[str] | None = None) -> None:
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the images, pixels")
     add("--tflops", type=float, help="of a device: times by operations, not measured")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="that measures")
-    add("--cfg-options", nargs="+", action=OverrideAction, metavar="KEY=VALUE")
+    add_override_arguments(parser)
     add("--json", action="store_true", help="print JSON")
-    plan(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.runs.plan import plan  # not before: it loads torch
+
+    plan(args)
 
 
 if __name__ == "__main__":

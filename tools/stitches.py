@@ -2,10 +2,8 @@
 
 from argparse import ArgumentParser
 
-from mmrev.console import show
 from mmrev.errors import one_line_errors
-from mmrev.operating_points.table import list_stitches
-from mmrev.runs.config import add_config_arguments
+from mmrev.runs.arguments import add_config_arguments
 
 
 @one_line_errors
@@ -22,7 +20,10 @@ def main(argv: list[str] | None = None) -> None:
     add("--records", nargs="+", metavar="FOLDER", help="with those of StitchTestLoop")
     add("--metric", metavar="KEY", help="of the records; default: AP, mIoU or top-1")
     add("--plot", help="page of quality against cost to write, .html")
-    show(list_stitches(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    from mmrev.operating_points.table import list_stitches  # not before: it loads torch
+
+    list_stitches(args)
 
 
 if __name__ == "__main__":

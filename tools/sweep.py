@@ -1,7 +1,4 @@
-"""Train and test every cell of a suite; repeated, do what is left of it.
-
-Example: python tools/sweep.py configs/suites/demo.yaml --jobs 2
-"""
+"""Train and test every cell of a suite; repeated, do what is left of it."""
 
 from argparse import ArgumentParser
 
@@ -11,9 +8,7 @@ from mmrev.errors import one_line_errors
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Parse and run; 1 if a cell failed."""
-    from mmrev.sweep.sweep import sweep
-
-    parser = ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("suite", metavar="SUITE.yaml", help="see configs/suites/")
     add("--only", nargs="+", default=[], metavar="GLOB", help="of names of configs")
@@ -23,7 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--dry-run", nargs="?", type=float, const=10, metavar="MINUTES", help=text)
     add("--tflops", type=float, help="of a GPU: hours by operations, for --dry-run")
     add("--safe-config", action="store_true", help="as of tools/train.py")
-    return sweep(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.sweep.sweep import sweep  # not before: it loads torch
+
+    return sweep(args)
 
 
 if __name__ == "__main__":

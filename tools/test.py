@@ -3,15 +3,12 @@
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
+from mmrev.runs.arguments import add_common_arguments, add_config_arguments
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and run."""
-    # Here, so that what an import fails on is one line, too.
-    from mmrev.runs.config import add_config_arguments
-    from mmrev.runs.run import add_common_arguments, test
-
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser, "that the checkpoint was trained with")
     add = parser.add_argument
@@ -21,7 +18,10 @@ def main(argv: list[str] | None = None) -> None:
     add("--show-dir", help="write each image with its prediction")
     add("--check", action="store_true", help="fail outside the expected_results")
     add_common_arguments(parser)
-    test(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.runs.run import test  # not before: it loads torch
+
+    test(args)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
+from mmrev.runs.arguments import add_common_arguments, add_config_arguments
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and run."""
-    # Here, so that what an import fails on is one line, too.
-    from mmrev.runs.config import add_config_arguments
-    from mmrev.runs.run import add_common_arguments, train
-
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_config_arguments(parser, "of mmdet, mmseg or mmpretrain")
@@ -21,7 +18,10 @@ def main(argv: list[str] | None = None) -> None:
     add("--shard", action="store_true", help="a part of the model in each process")
     add("--auto-scale-lr", action="store_true", help="fit the lr to the batch size")
     add_common_arguments(parser)
-    train(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.runs.run import train  # not before: it loads torch
+
+    train(args)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from mmrev.checkpoints.files import (
     load_checkpoint_file,
     save_state_dict,
 )
+from mmrev.checkpoints.folders import is_folder
 from mmrev.checkpoints.layout import Layout
 from mmrev.checkpoints.rewrite import rewrite_run
 
@@ -29,6 +30,7 @@ __all__ = [
     "convert_file",
     "convert_state_dict",
     "coverage_table",
+    "is_folder",
     "load_backbone",
     "load_checkpoint_file",
     "rewrite_run",

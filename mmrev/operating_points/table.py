@@ -4,10 +4,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from mmrev.atomic import write_bytes
-from mmrev.console import quiet
+from mmrev.console import quiet, show
 from mmrev.errors import UserError
 from mmrev.hashes import file_sha256
 from mmrev.leaderboard import MeasuredRecord, load_records
@@ -21,8 +19,8 @@ from mmrev.runs.nodes import components
 __all__ = ["list_stitches"]
 
 
-def list_stitches(args: Namespace) -> Table:
-    """Count, measure, rate and draw as ``tools/stitches.py`` was asked to.
+def list_stitches(args: Namespace) -> None:
+    """Count, measure, rate, draw and print as ``tools/stitches.py`` was asked to.
 
     Args:
         args: ``config``, ``safe_config``, ``checkpoint`` or None, ``size`` of the
@@ -30,9 +28,6 @@ def list_stitches(args: Namespace) -> Table:
             with the records of a test, or None; ``metric``, a key of theirs, or None;
             ``plot``, the page to write, or None; and ``out``, a file for the table, or
             None.
-
-    Returns:
-        The table, to be printed by rich: one row a stitch.
 
     Raises:
         UserError: names the path or key at fault; also if a plot is to be no page.
@@ -62,7 +57,7 @@ def list_stitches(args: Namespace) -> Table:
     if args.plot:
         page = draw_html(plot_data(costs, ratings.metric, anchors))
         write_bytes(args.plot, page)
-    return costs_table(costs, ratings)
+    show(costs_table(costs, ratings))
 
 
 def _ratings(args: Namespace, stitches: Sequence[int]) -> Ratings:

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from argparse import ArgumentParser
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -19,7 +18,7 @@ from mmrev.runs.overrides import override, warn_of_vain_assignments
 from mmrev.runs.safe_config import read_safely
 from mmrev.wrappers import plain_settings
 
-__all__ = ["add_config_arguments", "check_data", "evaluators", "load_config"]
+__all__ = ["check_data", "evaluators", "load_config"]
 
 _SCOPES = {
     "mmdet": "onedl-mmdetection",
@@ -36,21 +35,6 @@ _OF_TORCH = (
     *("batch_size", "num_workers", "persistent_workers", "prefetch_factor"),
     *("timeout", "multiprocessing_context"),
 )
-
-
-def add_config_arguments(parser: ArgumentParser, text: str) -> None:
-    """Add the config, and how it is read.
-
-    Args:
-        parser: of a tool.
-        text: what the tool's help says of the config.
-    """
-    parser.add_argument("config", help=text)
-    parser.add_argument(
-        "--safe-config",
-        action="store_true",
-        help="of others: take values alone from it, run nothing, refuse the rest",
-    )
 
 
 def load_config(

@@ -1,66 +1,25 @@
-"""``--cfg-options``: reading them, and refusing those that nobody would read."""
+"""``--cfg-options``: applying them, and refusing those that nobody would read."""
 
 import ast
 import re
-from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from mmrev.console import say
 from mmrev.errors import UserError, nearest
 from mmrev.runs.nodes import TOP_LEVEL, walk_read
 
-__all__ = ["OverrideAction", "override", "warn_of_vain_assignments"]
+__all__ = ["override", "warn_of_vain_assignments"]
 
 _USED = "a variable, and changing it after it was used changes nothing"
 # Keys shown of each kind in a message.
 _SHOWN = 6
-
-
-class OverrideAction(DictAction):
-    """mmengine's ``KEY=VALUE`` option, which also reads literals of Python."""
-
-    def __call__(
-        self,
-        parser: ArgumentParser,
-        namespace: Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Parse and add to what earlier uses of the option gave.
-
-        Raises:
-            UserError: One is not ``KEY=VALUE``, or its value cannot be read.
-        """
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError):
-            raise UserError(
-                f"{option_string}: expected KEY=VALUE with balanced brackets, got "
-                f"{' '.join(values)}."
-            ) from None
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        """Read a value: a literal of Python, or mmengine's short form of one."""
-        if val[:1] in tuple("[({'\""):
-            with suppress(ValueError, SyntaxError):
-                return ast.literal_eval(val)
-        if re.match(r"[\[(\s]*(\{.*:|dict\()", val):
-            raise UserError(
-                "--cfg-options: expected a dict as Python's literal, for example "
-                f"\"[{{'type': 'EMAHook'}}]\" in quotes, got {val}."
-            )
-        if not set(val) & set(",[]()"):
-            # mmengine would remove the spaces, of a path for example.
-            return DictAction._parse_int_float_bool(val)
-        return DictAction._parse_iterable(val)
 
 
 def override(cfg: Config, overrides: Mapping[str, Any]) -> None:

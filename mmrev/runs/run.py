@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -26,13 +26,12 @@ from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
 from mmrev.runs.folders import require_writable
 from mmrev.runs.lock import locked
-from mmrev.runs.overrides import OverrideAction
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.sharded import ShardedRunner
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
 from mmrev.threads import has_gpu
 
-__all__ = ["add_common_arguments", "test", "train"]
+__all__ = ["test", "train"]
 
 # Where each launcher tells a process its number.
 _RANKS = {
@@ -40,29 +39,6 @@ _RANKS = {
     "slurm": "SLURM_PROCID",
     "mpi": "OMPI_COMM_WORLD_RANK",
 }
-
-
-def add_common_arguments(parser: ArgumentParser) -> None:
-    """Add what training and testing share."""
-    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OverrideAction,
-        metavar="KEY=VALUE",
-        help="override the config, for example model.backbone.drop_path_rate=0.2",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="what started the processes of a distributed run",
-    )
-    parser.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="the same bits in every run on one machine; slower on a GPU",
-    )
 
 
 def train(args: Namespace) -> None:

@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmrev.atomic import write_bytes
-from mmrev.console import quiet
+from mmrev.console import quiet, show
 from mmrev.errors import UserError
 from mmrev.models.stitching import StitchedBackbone, find_stitched
 from mmrev.operating_points.controller import LatencyController
@@ -54,17 +54,14 @@ class Frame(NamedTuple):
     latency_ms: float
 
 
-def stream_stitches(args: Namespace) -> Table:
-    """Stream as ``tools/analysis/stitch_stream.py`` was asked to.
+def stream_stitches(args: Namespace) -> None:
+    """Stream and print as ``tools/analysis/stitch_stream.py`` was asked to.
 
     Args:
         args: ``config``, ``safe_config``, ``checkpoint``, ``table`` that
             ``tools/stitches.py`` wrote, ``frames``, a folder of images, ``budget_ms``,
             ``count`` of frames, their ``size``, pixels, ``load``, number of processes
             or None for one a core, and ``plot``, a PNG to write, or None.
-
-    Returns:
-        What the frames took, to be printed by rich.
 
     Raises:
         UserError: names the path or key at fault.
@@ -98,7 +95,7 @@ def stream_stitches(args: Namespace) -> Table:
         f"backbone alone, {args.size} x {args.size}, CPU, threads: "
         f"{torch.get_num_threads()}; busy processes under load: {processes}"
     )
-    return table
+    show(table)
 
 
 def run_streams(

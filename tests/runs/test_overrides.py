@@ -7,11 +7,9 @@ import pytest
 from mmengine.config import Config, ConfigDict
 
 from mmrev.errors import UserError
-from mmrev.runs.overrides import (
-    OverrideAction,
-    override,
-    warn_of_vain_assignments,
-)
+from mmrev.runs.arguments import add_override_arguments
+from mmrev.runs.overrides import override, warn_of_vain_assignments
+from mmrev.runs.values import read_value
 
 BASE = """
 dataset_type = "CocoDataset"
@@ -170,7 +168,7 @@ def test_no_config_of_the_suite_sets_one_in_vain(capsys):
 )
 def test_values(text, value):
     parser = ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=OverrideAction)
+    add_override_arguments(parser)
     found = parser.parse_args(["--cfg-options", f"a.b={text}"]).cfg_options
     assert found == {"a.b": value}
     assert type(found["a.b"]) is type(value)
@@ -181,7 +179,15 @@ def test_values(text, value):
 )
 def test_dicts_that_are_no_literals(text):
     with pytest.raises(UserError, match=r"expected a dict as Python's literal"):
-        OverrideAction._parse_iterable(text)
+        read_value(text)
+
+
+def test_options_add_up():
+    parser = ArgumentParser()
+    add_override_arguments(parser)
+    assert parser.parse_args([]).cfg_options is None
+    several = ["--cfg-options", "a=1", "b.c=x=y", "--cfg-options", "a=2"]
+    assert parser.parse_args(several).cfg_options == {"a": 2, "b.c": "x=y"}
 
 
 def test_dicts_in_lists_are_as_those_of_the_files(cfg):

@@ -352,7 +352,7 @@ def test_without_torchvision(run, monkeypatch, tool):
 
     for module in ("mmrev.runs.run", "mmrev.browse.browse"):
         monkeypatch.setitem(sys.modules, module, Broken(module))
-    result = run(tool, "det.py", DET)
+    result = run(tool, "det.py", *[DET] * (tool != "train"))
     assert result.status == 1
     (line,) = result.err.splitlines()
     assert "(No module named 'torchvision'); install those of one release" in line

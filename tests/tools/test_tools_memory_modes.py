@@ -94,7 +94,7 @@ def test_without_a_package(run, monkeypatch):
         def __getattr__(self, name):
             raise ModuleNotFoundError("No module named 'torchvision'")
 
-    name = "mmrev.studies.memory_modes"
+    name = "mmrev.studies.memory_modes.reports"
     monkeypatch.setitem(sys.modules, name, Broken(name))
     result = run(TOOL, "cost")
     assert result.status == 1

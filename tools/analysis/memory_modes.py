@@ -6,17 +6,18 @@ Example: python tools/analysis/memory_modes.py growth --size 224 512 --plot grow
 from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
+from mmrev.studies.memory_modes.arguments import add_arguments
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """Parse and print one report."""
-    # Here, so that what an import fails on is one line, too.
-    from mmrev.studies.memory_modes import add_arguments, run
-
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     add_arguments(parser)
-    run(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    from mmrev.studies.memory_modes.reports import run  # not before: it loads torch
+
+    run(args)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from argparse import ArgumentParser
 
-from mmrev.console import show
 from mmrev.errors import one_line_errors
-from mmrev.runs.config import add_config_arguments
-from mmrev.studies.stream import stream_stitches
+from mmrev.runs.arguments import add_config_arguments
 
 
 @one_line_errors
@@ -22,7 +20,10 @@ def main(argv: list[str] | None = None) -> None:
     add("--size", type=int, default=224, help="of a frame, pixels, as of the table")
     add("--load", type=int, help="busy processes in the middle third; default: cores")
     add("--plot", help=".png of latency and stitch over the frames")
-    show(stream_stitches(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    from mmrev.studies.stream import stream_stitches  # not before: it loads torch
+
+    stream_stitches(args)
 
 
 if __name__ == "__main__":

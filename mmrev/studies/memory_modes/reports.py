@@ -1,7 +1,7 @@
 """Tables of the memory modes' figures, one for each network, size and precision."""
 
 import itertools
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +11,9 @@ from rich.table import Table
 from mmrev.atomic import write_bytes
 from mmrev.console import quiet, show
 from mmrev.errors import UserError
-from mmrev.models.layers import COUPLINGS
 from mmrev.studies.memory_modes import figures
 from mmrev.studies.memory_modes.figures import MEBIBYTE
-from mmrev.studies.memory_modes.networks import DTYPES, FAMILIES, Case
+from mmrev.studies.memory_modes.networks import FAMILIES, Case
 
 # Of RevCol, or b of a coupling.
 GAINS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0)
@@ -22,32 +21,11 @@ GAINS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0)
 SMALLEST = 64
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """What `run` reads."""
-    add = parser.add_argument
-    reports = "costs of a step, growth over depth, gradients against those of 'store', "
-    add("report", choices=REPORTS, help=f"{reports}bits of corrections against gains")
-    add("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    add("--arch", nargs="+", metavar="NAME", help="of the families; default: usual")
-    couplings = ("none", *COUPLINGS)
-    add("--coupling", nargs="+", choices=couplings, help="default: all of a family")
-    add("--size", nargs="+", type=int, default=[224], help="of the image, pixels")
-    add("--dtype", nargs="+", choices=DTYPES, default=["fp32"], help="of autocast")
-    add("--device", default="cpu")
-    coefficients = "a and b of the coupling dual; with b = 0 all states are kept"
-    two = dict(nargs=2, type=float, metavar=("A", "B"), default=(0.5, 0.5))
-    add("--coefficients", **two, help=coefficients)
-    depth = "columns, or blocks of stage 3, of the report growth"
-    add("--depth", nargs="+", type=int, help=depth)
-    add("--repeats", type=int, default=7, help="timed steps")
-    add("--plot", metavar="PAGE.html", help="of bytes and seconds over depth to write")
-
-
 def run(args: Namespace) -> None:
     """Measure and print what was asked for.
 
     Args:
-        args: of `add_arguments`.
+        args: of `mmrev.studies.memory_modes.arguments`.
 
     Raises:
         UserError: names the option at fault.
