@@ -2,8 +2,8 @@
 
 from datetime import datetime, timezone
 
-from mmrev.leaderboard import MeasuredRecord, PublishedRecord
 from mmrev.leaderboard.fingerprint import config_sha256
+from mmrev.leaderboard.record import MeasuredRecord, PublishedRecord
 
 HASH = "0123456789abcdef" * 4
 RESOLVED = {"model": {"type": "DINO"}, "randomness": {"seed": 0}}

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from make_records import measured
 
-from mmrev.leaderboard import MeasuredRecord
+from mmrev.leaderboard.record import MeasuredRecord
 
 FAMILIES = ("RevCol", "Swin-V2", "NFNet", "VanillaNet", "ReduceNet", "Stitched")
 TESTS = (

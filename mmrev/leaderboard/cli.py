@@ -3,19 +3,19 @@
 import json
 import shutil
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn
 
 from rich.table import Table
 from rich.text import Text
 
 from mmrev.atomic import replacing
 from mmrev.console import hushed, line_width, quiet, show
+from mmrev.leaderboard.arguments import STORE
 from mmrev.leaderboard.groups import selected
 from mmrev.leaderboard.published import published_records
-from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record, Task
+from mmrev.leaderboard.record import SCHEMA, MeasuredRecord, Record
 from mmrev.leaderboard.store import (
     UncheckedError,
     load_records,
@@ -25,88 +25,19 @@ from mmrev.leaderboard.store import (
 from mmrev.leaderboard.table import differences, facts, markdown, terminal
 from mmrev.text import printable
 
-__all__ = ["main"]
-
-STORE = "leaderboard"
+__all__ = ["run"]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse the arguments and run a command; a mistake ends with status 1."""
-    args = _parser().parse_args(argv)
+def run(args: Namespace) -> None:
+    """Run a command; a mistake ends with status 1.
+
+    Args:
+        args: of `mmrev.leaderboard.arguments`.
+    """
     try:
-        args.run(args)
+        _COMMANDS[args.command](args)
     except (OSError, ValueError) as error:
         _fail(str(error))
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Records of tested and published models.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(run: Callable[[Namespace], None], text: str) -> ArgumentParser:
-        name = run.__name__.strip("_")
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        return sub
-
-    def roots(sub: ArgumentParser, name: str = "roots") -> None:
-        sub.add_argument(
-            name,
-            nargs="*",
-            metavar="DIR",
-            help=f"folders or files of records; default: work_dirs and {STORE}",
-        )
-
-    def filters(sub: ArgumentParser, kind: str) -> None:
-        sub.add_argument("--task", choices=get_args(Task))
-        sub.add_argument("--dataset", metavar="NAME", help="for example COCO")
-        sub.add_argument("--family", metavar="NAME", help="for example RevCol")
-        kinds = ("measured", "published", "all")
-        sub.add_argument("--kind", choices=kinds, default=kind)
-        sub.add_argument(
-            "--params", nargs=2, type=float, metavar=("MIN", "MAX"), help="millions"
-        )
-
-    sub = command(_list, "show the table; several seeds are one row")
-    roots(sub)
-    filters(sub, "measured")
-    sub.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
-
-    sub = command(_show, "show all that a record says")
-    sub.add_argument("record", help="its file, or the beginning of its id")
-    roots(sub)
-
-    sub = command(_diff, "show what two records do not have in common")
-    sub.add_argument("record", help="a file, or the beginning of an id")
-    sub.add_argument("other")
-    roots(sub)
-
-    sub = command(_add, "copy records into a store")
-    sub.add_argument("files", nargs="+", metavar="FILE")
-    sub.add_argument("--store", default=STORE, metavar="DIR")
-    sub.add_argument(
-        "--predictions",
-        choices=("leave", "copy"),
-        default="leave",
-        help="copy: put the predictions into the store, too",
-    )
-    sub.add_argument("--sign", metavar="KEY", help="Ed25519 private key, PEM")
-
-    sub = command(_verify, "check every hash, and the metrics by the predictions")
-    roots(sub)
-    sub.add_argument(
-        "--files", nargs="+", default=[], metavar="DIR", help="checkpoints, predictions"
-    )
-    sub.add_argument("--data-root", nargs="+", default=[], metavar="DIR")
-    sub.add_argument("--public-key", metavar="KEY", help="ask for its signatures")
-
-    sub = command(_build, "write the static page")
-    roots(sub)
-    filters(sub, "all")
-    sub.add_argument("--out", default="site", metavar="DIR")
-
-    command(_schema, "print the JSON Schema of a record")
-    return parser
 
 
 def _list(args: Namespace) -> None:
@@ -167,9 +98,6 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 
 def _verify(args: Namespace) -> None:
-    quiet()
-    with hushed():  # mmpretrain reports what it does without
-        from mmrev.leaderboard import recompute  # noqa: F401
     from mmrev.leaderboard.verify import Check, verify
 
     key = None
@@ -178,6 +106,10 @@ def _verify(args: Namespace) -> None:
 
         key = public_key(args.public_key)
     records, rejected = load_records(_roots(args))
+    if any(isinstance(record, MeasuredRecord) for record in records.values()):
+        quiet()
+        with hushed():  # mmpretrain reports what it does without
+            from mmrev.leaderboard import recompute  # noqa: F401
     table = Table("record", "part", "state", "detail")
     absent = {p: why for p, why in rejected.items() if isinstance(why, UncheckedError)}
     for path, reason in rejected.items():
@@ -271,3 +203,14 @@ def _say(text: str) -> None:
 
 def _fail(text: str) -> NoReturn:
     sys.exit(f"error: {_one_line(text)}")
+
+
+_COMMANDS = {
+    "list": _list,
+    "show": _show,
+    "diff": _diff,
+    "add": _add,
+    "verify": _verify,
+    "build": _build,
+    "schema": _schema,
+}

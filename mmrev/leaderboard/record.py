@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
+from mmrev.leaderboard.tasks import MAIN_METRICS, Task
 from mmrev.text import printable
 
 __all__ = [
-    "MAIN_METRICS",
     "SCHEMA",
     "SCHEMA_VERSION",
     "CheckpointInfo",
@@ -46,7 +46,6 @@ __all__ = [
     "Software",
     "Source",
     "Speed",
-    "Task",
     "TrainingInfo",
     "best_value",
     "main_metric",
@@ -61,21 +60,6 @@ MAX_PARTS = 100
 MAX_REMARKS = 20
 MAX_TEXT = 1000
 
-Task = Literal[
-    "detection",
-    "instance segmentation",
-    "semantic segmentation",
-    "panoptic segmentation",
-    "classification",
-]
-# The metric that a task is ranked by.
-MAIN_METRICS: dict[Task, str] = {
-    "detection": "coco/bbox_mAP",
-    "instance segmentation": "coco/segm_mAP",
-    "semantic segmentation": "mIoU",
-    "panoptic segmentation": "coco_panoptic/PQ",
-    "classification": "accuracy/top1",
-}
 # COCO's AP and AR are shares, with -1 where there is nothing to find; others percents.
 _SHARE = re.compile(r"(^|/)((bbox|segm|boundary)_|AR(_[sml])?@)")
 _PERCENT = re.compile(

@@ -5,8 +5,10 @@ as "ConvNets Match Vision Transformers at Scale" (arXiv 2310.16764, figure 2) dr
 validation loss of NFNets against the compute of their pre-training.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +16,13 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import linregress, t
 
+from mmrev.console import show
 from mmrev.leaderboard.groups import Group, grouped
+from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
+from mmrev.leaderboard.store import load_records
 from mmrev.leaderboard.table import head, model_name
+from mmrev.text import printable
 
 __all__ = [
     "COSTS",
@@ -28,6 +34,7 @@ __all__ = [
     "describe",
     "fit_law",
     "laws_table",
+    "show_laws",
 ]
 
 LEAST_POINTS = 4
@@ -172,6 +179,19 @@ def collect(groups: Iterable[Group], cost: str) -> list[Series]:
         protocol = "; ".join(record.protocols)
         found.setdefault(key, {}).setdefault(protocol, []).append(point)
     return [series for key in sorted(found) for series in _series(key, found[key])]
+
+
+def show_laws(roots: Iterable[str | Path], cost: str) -> None:
+    """Print the laws of records and of published figures; name files that are none.
+
+    Args:
+        roots: as of `mmrev.leaderboard.store.load_records`.
+        cost: of `COSTS`.
+    """
+    records, rejected = load_records(roots)
+    for path, reason in rejected.items():
+        print(printable(f"skipped {path}: {reason}"), file=sys.stderr)
+    show(laws_table([*records.values(), *published_records()], cost))
 
 
 def laws_table(records: Iterable[Record], cost: str) -> Table:

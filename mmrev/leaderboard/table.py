@@ -12,13 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.leaderboard.groups import Group, grouped, ranks
-from mmrev.leaderboard.record import (
-    MAIN_METRICS,
-    MeasuredRecord,
-    Record,
-    Task,
-    main_metric,
-)
+from mmrev.leaderboard.record import MeasuredRecord, Record, main_metric
+from mmrev.leaderboard.tasks import MAIN_METRICS, Task
 from mmrev.text import printable
 
 __all__ = [

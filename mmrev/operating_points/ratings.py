@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmrev.leaderboard import MeasuredRecord
+from mmrev.leaderboard.record import MeasuredRecord
 
 # The metric where none is asked for: the first that the records have.
 METRICS = ("coco/bbox_mAP", "mIoU", "accuracy/top1")

@@ -8,7 +8,8 @@ from mmrev.atomic import write_bytes
 from mmrev.console import quiet, show
 from mmrev.errors import UserError
 from mmrev.hashes import file_sha256
-from mmrev.leaderboard import MeasuredRecord, load_records
+from mmrev.leaderboard.record import MeasuredRecord
+from mmrev.leaderboard.store import load_records
 from mmrev.models.stitching import StitchedBackbone, find_stitched
 from mmrev.operating_points.costs import costs_table, save_costs, stitch_costs
 from mmrev.operating_points.export import load_stitched

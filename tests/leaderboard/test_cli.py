@@ -3,13 +3,15 @@
 import hashlib
 import json
 import subprocess
+from argparse import ArgumentParser
 from typing import NamedTuple
 
 import pytest
 from make_records import RESOLVED, measured, published
 
-from mmrev.leaderboard import save_record
-from mmrev.leaderboard.cli import main
+from mmrev.leaderboard.arguments import add_commands
+from mmrev.leaderboard.cli import run as run_command
+from mmrev.leaderboard.store import save_record
 
 
 class Result(NamedTuple):
@@ -26,7 +28,9 @@ def run(capsys):
         capsys.readouterr()
         status = 0
         try:
-            main([str(argument) for argument in argv])
+            parser = ArgumentParser()
+            add_commands(parser)
+            run_command(parser.parse_args([str(argument) for argument in argv]))
         except SystemExit as stop:
             status = stop.code
         return Result(status, *capsys.readouterr())

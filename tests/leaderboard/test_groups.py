@@ -5,12 +5,12 @@ from io import StringIO
 import pytest
 from make_records import RESOLVED, measured, published
 from rich.console import Console
+from scipy.stats import ttest_ind
 
 from mmrev.console import line_width, show
-from mmrev.leaderboard import markdown, terminal
-from mmrev.leaderboard.groups import grouped, ranks, selected
+from mmrev.leaderboard.groups import _chance, grouped, ranks, selected
 from mmrev.leaderboard.site.entries import entry
-from mmrev.leaderboard.table import differences, facts
+from mmrev.leaderboard.table import differences, facts, markdown, terminal
 
 PARTIAL = {"images_evaluated": 3, "images_unreadable": 1}
 
@@ -34,6 +34,19 @@ def test_seeds_of_one_config_are_a_group():
     (again,) = grouped([run(0.40, 0), run(0.41, 0, wall_time=9.0)])
     assert again.values("coco/bbox_mAP") == [0.41]
     assert again.std("coco/bbox_mAP") is None
+
+
+def test_chance_is_that_of_welch():
+    one, other = [0.41, 0.44, 0.40, 0.43], [0.37, 0.42]
+    (better, worse) = grouped(
+        run(ap, seed, width)
+        for width, values in ((1, one), (2, other))
+        for seed, ap in enumerate(values)
+    )
+    metric = "coco/bbox_mAP"
+    spreads = better.std(metric), worse.std(metric)
+    found = _chance(better.mean(metric) - worse.mean(metric), spreads, (4, 2))
+    assert found == pytest.approx(ttest_ind(one, other, equal_var=False).pvalue)
 
 
 def started(folder, seed):

@@ -8,10 +8,9 @@ import pytest
 from make_records import HASH, measured, published
 from pydantic import ValidationError
 
-from mmrev.leaderboard import main_metric
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import config_sha256, dataset_sha256, portable
-from mmrev.leaderboard.record import SCHEMA, best_value
+from mmrev.leaderboard.record import SCHEMA, best_value, main_metric
 from mmrev.leaderboard.store import read_record
 
 

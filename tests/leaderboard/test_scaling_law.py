@@ -8,10 +8,10 @@ import pytest
 from make_records import measured
 from site_records import synthetic
 
-from mmrev.leaderboard import save_record
 from mmrev.leaderboard.groups import grouped
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.scaling_law import COSTS, collect, describe, fit_law
+from mmrev.leaderboard.store import save_record
 
 TOOL = Path(__file__).parents[2] / "tools/analysis/scaling_law.py"
 COSTS_OF = np.array([1.0, 3.0, 10.0, 30.0, 100.0])

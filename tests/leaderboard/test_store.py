@@ -7,8 +7,13 @@ from datetime import datetime, timezone
 import pytest
 from make_records import measured, published
 
-from mmrev.leaderboard import load_records, save_record
-from mmrev.leaderboard.store import MAX_BYTES, UncheckedError, read_record
+from mmrev.leaderboard.store import (
+    MAX_BYTES,
+    UncheckedError,
+    load_records,
+    read_record,
+    save_record,
+)
 
 
 def test_round_trip_and_order(tmp_path):

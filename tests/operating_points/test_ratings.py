@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from mmrev.leaderboard import MeasuredRecord
+from mmrev.leaderboard.record import MeasuredRecord
 from mmrev.operating_points.ratings import rate_stitches
 
 WEIGHTS, OTHERS = "0123456789abcdef" * 4, "fedcba9876543210" * 4

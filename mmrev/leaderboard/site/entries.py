@@ -5,14 +5,9 @@ import shlex
 from typing import Any
 
 from mmrev.leaderboard.groups import Group
-from mmrev.leaderboard.record import (
-    MAIN_METRICS,
-    MeasuredRecord,
-    Record,
-    best_value,
-    main_metric,
-)
+from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
 from mmrev.leaderboard.table import conditions, head, model_name
+from mmrev.leaderboard.tasks import MAIN_METRICS
 
 __all__ = [
     "amount",

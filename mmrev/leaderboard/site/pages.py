@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 import mmrev
 from mmrev.leaderboard.groups import Group, grouped
-from mmrev.leaderboard.record import MAIN_METRICS, Record, best_value
+from mmrev.leaderboard.record import Record, best_value
 from mmrev.leaderboard.scaling_law import (
     COSTS,
     LEAST_COSTS,
@@ -36,6 +36,7 @@ from mmrev.leaderboard.site.entries import (
     reproduce,
 )
 from mmrev.leaderboard.table import facts
+from mmrev.leaderboard.tasks import MAIN_METRICS
 
 __all__ = ["build"]
 

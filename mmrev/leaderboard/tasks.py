@@ -1,0 +1,21 @@
+"""What models are tested for; standard library only."""
+
+from typing import Literal
+
+__all__ = ["MAIN_METRICS", "Task"]
+
+Task = Literal[
+    "detection",
+    "instance segmentation",
+    "semantic segmentation",
+    "panoptic segmentation",
+    "classification",
+]
+MAIN_METRICS: dict[Task, str] = {
+    "detection": "coco/bbox_mAP",
+    "instance segmentation": "coco/segm_mAP",
+    "semantic segmentation": "mIoU",
+    "panoptic segmentation": "coco_panoptic/PQ",
+    "classification": "accuracy/top1",
+}
+"""The metric that a task is ranked by."""
