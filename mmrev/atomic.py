@@ -1,9 +1,7 @@
 """A file is either whole or not there.
 
-mmengine writes a checkpoint with ``open(path, "wb")``: a full disk or a killed run
-leaves half a file under the final name. Here what is written goes beside the target,
-to the disk, and is renamed, so that a reader only ever sees the old file or the whole
-new one. `AtomicBackend` is an mmengine storage backend that does so.
+What is written goes beside the target, to the disk, and is renamed, so that a reader
+only ever sees the old file or the whole new one.
 """
 
 import contextlib
@@ -14,16 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
-
-__all__ = [
-    "AtomicBackend",
-    "remove_folder",
-    "remove_unfinished",
-    "replacing",
-    "use_atomic_files",
-    "write_bytes",
-]
+__all__ = ["remove_folder", "remove_unfinished", "replacing", "write_bytes"]
 
 
 @contextmanager
@@ -90,26 +79,6 @@ def remove_folder(path: str | Path) -> None:
     doomed = Path(path).with_name(f".{Path(path).name}.old.tmp")
     os.replace(path, doomed)
     shutil.rmtree(doomed)
-
-
-class AtomicBackend(LocalBackend):
-    """Local files, written atomically; reads are those of mmengine."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes; see `write_bytes`."""
-        write_bytes(filepath, bytes(obj))
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
-        """Write text; see `write_bytes`."""
-        write_bytes(filepath, obj.encode(encoding))
-
-
-def use_atomic_files() -> None:
-    """Make `AtomicBackend` that of every local path that names no other.
-
-    Reaches what takes no ``backend_args``: dumped predictions, published models.
-    """
-    register_backend("local", AtomicBackend, force=True, prefixes="")
 
 
 def _umask() -> int:

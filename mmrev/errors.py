@@ -15,8 +15,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
 
-from mmengine.registry.build_functions import build_from_cfg
-
 from mmrev.text import printable_lines
 
 __all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
@@ -150,7 +148,7 @@ def _own_check(error: Exception, frames: list[FrameType]) -> str | None:
     if not isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
         return None
     module = frames[-1].f_globals.get("__name__", "")
-    built = any(frame.f_code is build_from_cfg.__code__ for frame in frames)
+    built = any(frame.f_code.co_name == "build_from_cfg" for frame in frames)
     ours = module.startswith(_CHECKING) or (built and module.startswith("mmrev."))
     return str(error) if ours else None
 

@@ -4,12 +4,9 @@ import errno
 import os
 import stat
 
-import mmengine
 import pytest
-from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 
 from mmrev import atomic
-from mmrev.atomic import AtomicBackend, use_atomic_files
 
 
 def test_replaces_the_whole_content(tmp_path):
@@ -67,28 +64,3 @@ def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
     assert left.is_file()
     atomic.remove_unfinished(tmp_path, "epoch_*.pth")
     assert os.listdir(tmp_path) == [".other.tmp"]
-
-
-@pytest.fixture
-def restored():
-    """mmengine's own backend before and after: a tool's test may have come first."""
-    register_backend("local", LocalBackend, force=True, prefixes="")
-    yield
-    register_backend("local", LocalBackend, force=True, prefixes="")
-
-
-def test_backend(tmp_path):
-    backend = AtomicBackend()
-    backend.put(b"bytes", str(tmp_path / "a"))
-    backend.put_text("text", str(tmp_path / "b"))
-    assert backend.get(str(tmp_path / "a")) == b"bytes"
-    assert backend.get_text(str(tmp_path / "b")) == "text"
-
-
-def test_default_for_local_paths_on_demand(tmp_path, restored):
-    path = str(tmp_path / "x.pkl")
-    assert not isinstance(get_file_backend(path, enable_singleton=False), AtomicBackend)
-    use_atomic_files()
-    assert isinstance(get_file_backend(path, enable_singleton=False), AtomicBackend)
-    mmengine.dump([1], path)
-    assert mmengine.load(path) == [1]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mmengine.fileio import register_backend
 
-from mmrev.atomic import AtomicBackend, remove_folder, write_bytes
+from mmrev.atomic import remove_folder, write_bytes
 from mmrev.errors import shortened
 from mmrev.hashes import file_sha256
+from mmrev.storage import AtomicBackend
 
 __all__ = ["IN_FOLDER", "ChecksummedBackend", "checksum_file", "verify_checksum"]
 

@@ -13,7 +13,6 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed as dist
 
-from mmrev.atomic import use_atomic_files
 from mmrev.checkpoints.runs import use_safe_loading
 from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
@@ -29,6 +28,7 @@ from mmrev.runs.lock import locked
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.sharded import ShardedRunner
 from mmrev.runs.steps import TEST_STEPS, TRAIN_STEPS, section
+from mmrev.storage import use_atomic_files
 from mmrev.threads import has_gpu
 
 __all__ = ["test", "train"]
