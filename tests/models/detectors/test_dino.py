@@ -1,4 +1,4 @@
-"""DINO on images with fewer tokens than queries, and with fewer detections."""
+"""DINO on images with few tokens, with few detections, and with many boxes."""
 
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from mmengine.structures import InstanceData
 from shrink import shrink
 from torch.testing import assert_close
 
+from mmrev.measure.memory import peak_memory
+from mmrev.models.detectors import dino
 from mmrev.registry import MODELS
 
 CONFIG = "configs/nfnet/nfnet-f0_dino-4scale_8xb2-12e_coco.py"
@@ -29,8 +31,9 @@ def build(config):
     DefaultScope.get_instance("test-dino", scope_name="mmdet")
     weights = torch.randn(900, 256, generator=torch.Generator().manual_seed(2))
 
-    def call(num_queries, max_per_img=300, num_classes=2):
+    def call(num_queries, max_per_img=300, num_classes=2, **changed):
         cfg = Config(config.to_dict()).model
+        cfg.update(changed)
         cfg.num_queries, cfg.test_cfg.max_per_img = num_queries, max_per_img
         cfg.bbox_head.num_classes = num_classes
         torch.manual_seed(0)
@@ -45,16 +48,17 @@ def build(config):
     return call
 
 
-def batch(height=80, width=96):
+def batch(height=80, width=96, boxes=2):
     generator = torch.Generator().manual_seed(3)
     sample = DetDataSample(
         metainfo=dict(
             img_shape=(height, width), ori_shape=(height, width), scale_factor=(1, 1)
         )
     )
+    corners = torch.tensor([[4.0, 4.0, 40.0, 30.0], [10.0, 8.0, 30.0, 44.0]])
+    index = torch.arange(boxes)
     sample.gt_instances = InstanceData(
-        bboxes=torch.tensor([[4.0, 4.0, 40.0, 30.0], [10.0, 8.0, 30.0, 44.0]]),
-        labels=torch.tensor([0, 1]),
+        bboxes=corners[index % 2] + index[:, None] // 2 % 30, labels=index % 2
     )
     size = 3, height, width
     image = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
@@ -66,9 +70,12 @@ def detect(model, data):
     return model.eval().test_step(data)[0].pred_instances
 
 
-def losses(model):
+def losses(model, *counts):
+    """Of images with so many boxes."""
     torch.manual_seed(4)
-    data = model.data_preprocessor(batch(), training=True)
+    batches = [batch(boxes=count) for count in counts or [2]]
+    data = {key: [one[key][0] for one in batches] for key in batches[0]}
+    data = model.data_preprocessor(data, training=True)
     return model.train()(**data, mode="loss")
 
 
@@ -106,3 +113,81 @@ def test_no_more_detections_than_there_are(build, queries, classes):
     expected = detect(build(queries, most, classes), batch())
     assert len(found) == most
     assert torch.equal(found.scores, expected.scores)
+
+
+def denoising(terms, wanted=True):
+    return {name: x for name, x in terms.items() if ("dn_" in name) == wanted}
+
+
+def in_order(count, **_):
+    return torch.arange(count)
+
+
+def test_denoises_some_boxes_and_matches_all(build, monkeypatch):
+    plain, capped = build(20), build(20, max_denoised_boxes=3)
+    expected = losses(plain, 3, 2)
+    assert_close(losses(capped, 3, 2), expected, rtol=0, atol=0)
+    # The first of them, and without a draw, so that noise is the same.
+    monkeypatch.setattr(torch, "randperm", in_order)
+    found = losses(capped, 9, 2)
+    assert_close(denoising(found), denoising(expected))
+    assert_close(denoising(found, False), denoising(losses(plain, 9, 2), False))
+    capped.parse_losses(found)[0].backward()
+    assert capped.dn_query_generator.label_embedding.weight.grad.any()
+
+
+def test_other_boxes_in_every_step_with_their_labels():
+    sample = batch(boxes=40)["data_samples"][0]
+    whole = {
+        (*box, label)
+        for box, label in zip(
+            sample.gt_instances.bboxes.tolist(),
+            sample.gt_instances.labels.tolist(),
+            strict=True,
+        )
+    }
+    torch.manual_seed(0)
+    steps = []
+    for _ in range(2):
+        part = dino._some_objects(sample, 10)
+        assert part.img_shape == sample.img_shape
+        found = part.gt_instances
+        pairs = zip(found.bboxes.tolist(), found.labels.tolist(), strict=True)
+        steps.append({(*box, label) for box, label in pairs})
+    assert len(steps[0]) == len(steps[1]) == 10
+    assert steps[0] <= whole and steps[1] <= whole and steps[0] != steps[1]
+    assert len(sample.gt_instances) == 40
+
+
+def test_a_crowded_image_beside_an_empty_one(build):
+    model = build(20, max_denoised_boxes=4)
+    terms = losses(model, 0, 30)
+    assert all(term.isfinite().all() for term in terms.values())
+    model.parse_losses(terms)[0].backward()
+
+
+def test_memory_does_not_grow_with_boxes(build):
+    def peak(model, boxes):
+        def step():
+            model.parse_losses(losses(model, boxes))[0].backward()
+
+        step()  # gradients are there from the second one on
+        return peak_memory(step)
+
+    plain, capped = build(20), build(20, max_denoised_boxes=5)
+    few = peak(capped, 5)
+    assert peak(capped, 50) < 1.2 * few and peak(capped, 300) < 1.2 * few
+    assert peak(plain, 300) > 2 * few
+
+
+@pytest.mark.parametrize("most", [0, -1, 2.0, True, "all"])
+def test_a_number_of_boxes(build, most):
+    with pytest.raises(ValueError, match=rf"1 or more, or None for all, got {most!r}"):
+        build(20, max_denoised_boxes=most)
+
+
+def test_the_head_must_know_which_boxes(config):
+    cfg = Config(config.to_dict()).model
+    cfg.bbox_head.type = "mmdet.DINOHead"
+    with pytest.raises(ValueError, match=r"='mmrev\.DINOHead', got DINOHead of mmdet"):
+        MODELS.build(dict(cfg, max_denoised_boxes=5))
