@@ -11,9 +11,11 @@ from mmrev.errors import UserError
 
 __all__ = [
     "LAYOUTS",
+    "OverrideAction",
     "add_common_arguments",
     "add_config_arguments",
     "add_override_arguments",
+    "add_safe_argument",
 ]
 
 LAYOUTS = (
@@ -34,6 +36,11 @@ def add_config_arguments(parser: ArgumentParser, text: str) -> None:
         text: what the tool's help says of the config.
     """
     parser.add_argument("config", help=text)
+    add_safe_argument(parser)
+
+
+def add_safe_argument(parser: ArgumentParser) -> None:
+    """Add whether a config is to be read without running it."""
     parser.add_argument(
         "--safe-config",
         action="store_true",
@@ -46,7 +53,7 @@ def add_override_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=_OverrideAction,
+        action=OverrideAction,
         metavar="KEY=VALUE",
         help="override the config, for example model.backbone.drop_path_rate=0.2",
     )
@@ -69,7 +76,7 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     )
 
 
-class _OverrideAction(Action):
+class OverrideAction(Action):
     """Adds what one use of the option gives to what earlier ones gave."""
 
     def __call__(

@@ -22,7 +22,6 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize(
     ("report", "expected"),
     [
-        ("cost", ["peak MiB", "reverse", "0 of"]),
         ("gradients", ["store, again", "stock checkpoint", "0.0e+00"]),
         ("bits", ["bits an element", "0.02", "0.9"]),
     ],
@@ -51,17 +50,23 @@ def test_growth_is_drawn(run, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["cost", "--arch", "x"], "--arch of revcol must be one of tiny, got 'x'."),
-        (["cost", "--size", "224", "32"], "--size must be at least 64, got 32."),
+        (
+            ["bits", "--arch", "x"],
+            "--arch of revcol must be one of tiny, got 'x'.",
+        ),
+        (["bits", "--size", "224", "32"], "--size must be at least 64, got 32."),
         (["growth", "--depth", "0", "4"], "--depth must be at least 1, got 0."),
-        (["cost", "--repeats", "0"], "--repeats must be at least 1, got 0."),
-        (["cost", "--plot", "a.html"], "--plot goes with the report growth, got cost"),
+        (["bits", "--repeats", "0"], "--repeats must be at least 1, got 0."),
+        (
+            ["bits", "--plot", "a.html"],
+            "--plot goes with the report growth, got bits",
+        ),
         (["growth", "--plot", "a.png"], "--plot must end in .html, got a.png"),
-        (["cost", "--device", "nowhere"], "--device nowhere cannot be used: "),
-        (["cost", "--device", "meta"], "--device meta cannot be used: "),
+        (["bits", "--device", "nowhere"], "--device nowhere cannot be used: "),
+        (["bits", "--device", "meta"], "--device meta cannot be used: "),
         (["bits", "--family", "vanillanet"], "bits: expected --family revcol, or a "),
         (
-            ["cost", "--family", "reducenet", "--coupling", "two-stream"],
+            ["bits", "--family", "reducenet", "--coupling", "two-stream"],
             "got --family reducenet --coupling two-stream.",
         ),
     ],
@@ -96,7 +101,7 @@ def test_without_a_package(run, monkeypatch):
 
     name = "mmrev.studies.memory_modes.reports"
     monkeypatch.setitem(sys.modules, name, Broken(name))
-    result = run(TOOL, "cost")
+    result = run(TOOL, "bits")
     assert result.status == 1
     (line,) = result.err.splitlines()
     assert "(No module named 'torchvision'); install those of one release" in line

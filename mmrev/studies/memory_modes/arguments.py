@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 __all__ = ["COUPLINGS", "DTYPES", "FAMILIES", "REPORTS", "add_arguments"]
 
 # The names of what `reports`, `networks` and the coupled layers have.
-REPORTS = ("cost", "growth", "gradients", "bits")
+REPORTS = ("growth", "gradients", "bits")
 FAMILIES = ("revcol", "swinv2", "nfnet", "reducenet", "vanillanet")
 DTYPES = ("fp32", "bf16", "fp16")
 COUPLINGS = ("none", "dual", "two-stream")
@@ -14,7 +14,7 @@ COUPLINGS = ("none", "dual", "two-stream")
 def add_arguments(parser: ArgumentParser) -> None:
     """What `reports.run` reads."""
     add = parser.add_argument
-    reports = "costs of a step, growth over depth, gradients against those of 'store', "
+    reports = "costs of a step over depth, gradients against those of 'store', "
     add("report", choices=REPORTS, help=f"{reports}bits of corrections against gains")
     add("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     add("--arch", nargs="+", metavar="NAME", help="of the families; default: usual")

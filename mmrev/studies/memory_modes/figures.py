@@ -1,17 +1,14 @@
 """Bytes, seconds, gradients and bits of the memory modes."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from operator import truediv
 
 import torch
 from torch import Tensor, nn
 
-from mmrev.measure.memory import peak_memory
-from mmrev.measure.speed import paired_rounds
+from mmrev.measure.costs import Cost, paired_costs
 from mmrev.measure.training_step import training_step
 from mmrev.models.backbones.base import Backbone
 from mmrev.reversible import coupling, run_chain, run_columns
@@ -21,22 +18,6 @@ from mmrev.studies.memory_modes.networks import DTYPES, Case, use_memory
 MEBIBYTE = 2**20
 AGAIN = "store, again"
 """What a device does not repeat shows here."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of a training step.
-
-    Attributes:
-        peak: bytes above the start of the step; parameters and their gradients are
-            there before.
-        seconds: the median.
-        ratio: to the step of 'recompute' in the same round, the median.
-    """
-
-    peak: int
-    seconds: float
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -113,19 +94,7 @@ def costs(case: Case, model: Backbone, repeats: int) -> dict[str, Cost]:
         step()
 
     steps = {mode: partial(step_in, mode) for mode in case.modes}
-    peaks = {}
-    for mode, one in steps.items():
-        one()
-        peaks[mode] = peak_memory(one, case.device)
-    rounds = paired_rounds(steps, repeats, case.device)
-    return {
-        mode: Cost(
-            peaks[mode],
-            statistics.median(times),
-            statistics.median(map(truediv, times, rounds["recompute"])),
-        )
-        for mode, times in rounds.items()
-    }
+    return paired_costs(steps, repeats, case.device)
 
 
 def state_bytes(case: Case, model: Backbone) -> int:

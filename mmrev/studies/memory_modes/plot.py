@@ -35,7 +35,7 @@ def draw_html(growths: Sequence[Growth]) -> bytes:
     for row, growth in enumerate(growths, start=1):
         for mode, costs in growth.costs.items():
             peaks = [cost.peak / MEBIBYTE for cost in costs.values()]
-            seconds = [cost.seconds for cost in costs.values()]
+            seconds = [cost.seconds.median for cost in costs.values()]
             for column, values in enumerate((peaks, seconds), start=1):
                 line = _line(mode, list(costs), values)
                 line.showlegend = mode not in named

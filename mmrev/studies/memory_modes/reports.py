@@ -11,6 +11,7 @@ from rich.table import Table
 from mmrev.atomic import write_bytes
 from mmrev.console import quiet, show
 from mmrev.errors import UserError
+from mmrev.studies.devices import require_device
 from mmrev.studies.memory_modes import figures
 from mmrev.studies.memory_modes.figures import MEBIBYTE
 from mmrev.studies.memory_modes.networks import FAMILIES, Case
@@ -58,11 +59,7 @@ def _check(args: Namespace) -> None:
         raise UserError(
             f"--plot must end in .html, got {args.plot}; the page's camera saves a PNG."
         )
-    try:
-        torch.zeros(1, device=args.device).item()
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(f"--device {args.device} cannot be used: {why}") from error
+    require_device(args.device)
 
 
 def _cases(args: Namespace) -> list[Case]:
@@ -106,29 +103,6 @@ def _table(case: Case, *columns: str) -> Table:
     return table
 
 
-def report_costs(cases: Sequence[Case], args: Namespace) -> None:
-    """Peak memory and time of a training step in every mode, and its gradients."""
-    for case in cases:
-        table = _table(
-            case, "mode", "peak MiB", "of store", "step s", "of recompute", "unequal"
-        )
-        model = case.build()
-        unlike = figures.differences(case, model)
-        costs = figures.costs(case, model, args.repeats)
-        for mode, cost in costs.items():
-            other = unlike.get(mode)
-            table.add_row(
-                mode,
-                f"{cost.peak / MEBIBYTE:.1f}",
-                f"{cost.peak / costs['store'].peak:.3f}",
-                f"{cost.seconds:.3f}",
-                f"{cost.ratio:.2f}",
-                f"{other.unequal} of {other.tensors}" if other else "",
-            )
-        table.caption = case.remark(model)
-        show(table)
-
-
 def report_growth(cases: Sequence[Case], args: Namespace) -> None:
     """Peak memory and time over depth, and what one more column or block costs."""
     draw = _drawing() if args.plot else None
@@ -165,7 +139,7 @@ def _growth_table(growth: figures.Growth) -> Table:
     for mode, costs in growth.costs.items():
         for depth, cost in costs.items():
             row = [mode, str(depth), f"{cost.peak / MEBIBYTE:.1f}"]
-            row.append(f"{cost.seconds:.3f}")
+            row.append(f"{cost.seconds.median:.3f}")
             if (slope := growth.slopes(mode).get(depth)) is not None:
                 row += [
                     f"{slope / MEBIBYTE:.3f}",
@@ -213,7 +187,6 @@ def report_bits(cases: Sequence[Case], args: Namespace) -> None:
 
 
 REPORTS = {
-    "cost": report_costs,
     "growth": report_growth,
     "gradients": report_gradients,
     "bits": report_bits,
