@@ -6,3 +6,5 @@ file only sets keys of its own; the bases beside it apply them.
 """
 
 checkpointing = dict(type="mmrev.AtomicCheckpointHook", max_keep_ckpts=2)
+# With batch_size=1, the bases' own, it changes nothing; see configs/README.md.
+one_size = dict(batch_sampler=dict(type="mmrev.SameSizeBatchSampler"))

@@ -283,12 +283,15 @@ def _tell_unlike(
     found = ", ".join(
         f"{path} ({views[0][1]} x {views[0][0]})" for views, path in first.items()
     )
-    remedy = "batch_sampler=dict(type='mmrev.SameSizeBatchSampler')"
+    remedy = (
+        f'--cfg-options "{loader}.batch_sampler='
+        "{'type': 'mmrev.SameSizeBatchSampler'}\""
+    )
     if hasattr(dataset, "reduce_zero_label"):  # mmseg's
         raise UserError(
             f"{loader}.batch_size: expected 1 or images of one size after the "
-            f"pipeline, got {batch} and {found}; set {loader}.{remedy}, or "
-            "batch_size=1."
+            f"pipeline, got {batch} and {found}; add {remedy}, which puts those of one "
+            "size together."
         )
     MMLogger.get_current_instance().warning(
         f"{loader}: images of unlike sizes, as {found}, are padded to batches of "

@@ -332,8 +332,8 @@ def test_batches_of_unlike_sizes(masks):
         "val_dataloader.batch_size: expected 1 or images of one size after the "
         "pipeline, got 2 and "
     )
-    assert "0.jpg (8 x 8), " in line and "2.jpg (9 x 8); set val_dataloader." in line
-    assert "batch_sampler=dict(type='mmrev.SameSizeBatchSampler'), or b" in line
+    assert "0.jpg (8 x 8), " in line and "2.jpg (9 x 8); add --cfg-options" in line
+    assert "\"val_dataloader.batch_sampler={'type': 'mmrev.SameSizeBa" in line
     check(dataset, batch=1)
     sampler = SameSizeBatchSampler(DefaultSampler(dataset, shuffle=False), 2)
     check_sizes(DataLoader(dataset, batch_sampler=sampler), [dataset], "val")
@@ -360,8 +360,8 @@ def test_batches_that_are_padded(coco, warned):
     assert warned == [
         "test_dataloader: images of unlike sizes, as 0.jpg (20 x 10), 1.jpg (30 x 10), "
         "are padded to batches of 2, which changes what most models predict; "
-        "batch_sampler=dict(type='mmrev.SameSizeBatchSampler') puts those of one size "
-        "together."
+        "--cfg-options \"test_dataloader.batch_sampler={'type': "
+        "'mmrev.SameSizeBatchSampler'}\" puts those of one size together."
     ]
 
 

@@ -14,5 +14,7 @@ optim_wrapper = dict(
 default_hooks = dict(
     checkpoint=dict(**_base_.checkpointing, save_best="coco/bbox_mAP"),
 )
+val_dataloader = _base_.one_size
+test_dataloader = _base_.one_size
 val_evaluator = dict(type="mmrev.CocoMetric")
 test_evaluator = val_evaluator

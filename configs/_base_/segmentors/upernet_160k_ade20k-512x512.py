@@ -13,5 +13,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 default_hooks = dict(checkpoint=dict(**_base_.checkpointing, save_best="mIoU"))
+val_dataloader = _base_.one_size
+test_dataloader = _base_.one_size
 val_evaluator = dict(type="mmrev.IoUMetric")
 test_evaluator = val_evaluator
