@@ -10,7 +10,6 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from rich.progress import track
 from torch import nn
@@ -20,15 +19,11 @@ from mmrev.browse.detection import DetectionPage
 from mmrev.browse.page import render
 from mmrev.browse.segmentation import SegmentationPage
 from mmrev.checkpoints.runs import use_safe_loading
-from mmrev.class_order import order_classes
 from mmrev.console import quiet, say
 from mmrev.datasets.checked import use_checked_data
 from mmrev.errors import UserError
-from mmrev.models.stitching import find_stitched
-from mmrev.runs.config import check_data
-from mmrev.runs.model import load_model, model_config
-from mmrev.runs.refusals import named_refusals
-from mmrev.wrappers import plain_settings
+from mmrev.runs.data import build_datasets
+from mmrev.runs.model import choose_stitch, load_model, model_config
 
 __all__ = ["browse"]
 
@@ -58,13 +53,7 @@ def browse(args: Namespace) -> Path:
     use_safe_loading()
     use_checked_data()
     cfg = model_config(args.config, args.cfg_options, args.safe_config)
-    loader = f"{args.split}_dataloader"
-    if cfg.get(loader) is None:
-        raise UserError(f"config {args.config}: no {loader}; nothing to look at.")
-    check_data(cfg, args.split)
-    settings = plain_settings(cfg[loader].dataset, f"{loader}.dataset")
-    with named_refusals(cfg):
-        sets = [DATASETS.build(order_classes(dataset)) for _, dataset in settings]
+    sets = build_datasets(cfg, args.split)
     places = [(dataset, index) for dataset in sets for index in range(len(dataset))]
     page = _page_of(args, *places[0])
     model = _load_model(cfg, args) if args.checkpoint else None
@@ -120,12 +109,7 @@ def _page_of(
 
 def _load_model(cfg: Config, args: Namespace) -> nn.Module:
     model, _ = load_model(cfg, args.checkpoint)
-    # Of the stitches that a test takes, the first; by default the largest anchor.
-    if stitches := (cfg.get("test_cfg") or {}).get("stitches"):
-        try:
-            find_stitched(model).set_stitch(stitches[0])
-        except ValueError as error:
-            raise UserError(f"test_cfg.stitches: {error}") from error
+    choose_stitch(cfg, model)
     return model.to(get_device()).eval()
 
 

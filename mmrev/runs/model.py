@@ -1,23 +1,34 @@
 """The model of a config as it is used, not trained: read, loaded, written anew."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmrev.atomic import replacing, write_bytes
 from mmrev.checkpoints.runs import load_strictly, read_checkpoint
 from mmrev.errors import UserError
+from mmrev.models.stitching import find_stitched
 from mmrev.models.supervision import SupervisedModel
 from mmrev.runs.config import load_config
 from mmrev.runs.nodes import components
 from mmrev.runs.refusals import named_refusals
 
-__all__ = ["load_model", "model_config", "new_model_files", "write_model"]
+__all__ = [
+    "as_used",
+    "choose_stitch",
+    "load_model",
+    "model_config",
+    "new_model_files",
+    "unlogged",
+    "write_model",
+]
 
 
 def model_config(
@@ -25,17 +36,16 @@ def model_config(
     overrides: Mapping[str, Any] | None = None,
     safe: bool = False,
 ) -> Config:
-    """Read a config, enter its scope, and leave its model without supervision.
+    """Read a config for `as_used`; arguments and errors as of `load_config`."""
+    return as_used(load_config(path, overrides, safe))
+
+
+def as_used(cfg: Config) -> Config:
+    """Enter the scope of a config, and leave its model without supervision.
 
     Args:
-        path: As of `load_config`.
-        overrides: As of `load_config`.
-        safe: As of `load_config`.
-
-    Raises:
-        UserError: As of `load_config`.
+        cfg: Of `load_config`; is changed.
     """
-    cfg = load_config(path, overrides, safe)
     init_default_scope(cfg.default_scope)
     for wrapper in list(components(cfg.model, SupervisedModel)):
         cfg.model = wrapper.model
@@ -65,6 +75,31 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, d
         return model, {}
     load_strictly(model, content, checkpoint, cfg.filename)
     return model, content.get("meta", {})
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Log nothing of what is built: every parameter's initialisation is a line."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def choose_stitch(cfg: Config, model: nn.Module) -> None:
+    """Of the stitches that a config tests, use the first; else leave the default.
+
+    Raises:
+        UserError: The model has no such stitch.
+    """
+    if stitches := (cfg.get("test_cfg") or {}).get("stitches"):
+        try:
+            find_stitched(model).set_stitch(stitches[0])
+        except ValueError as error:
+            raise UserError(f"test_cfg.stitches: {error}") from error
 
 
 def new_model_files(out: str | Path) -> tuple[Path, Path]:

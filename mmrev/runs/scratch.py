@@ -2,19 +2,18 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 from mmrev.datasets.batches import seeded
 from mmrev.engine.hooks import CouplingHook
+from mmrev.runs.model import unlogged
 from mmrev.runs.nodes import walk
 from mmrev.runs.refusals import named_refusals
 
-__all__ = ["hooks_of", "scratch_model", "silence", "take_size"]
+__all__ = ["hooks_of", "scratch_model", "take_size"]
 
 
 def scratch_model(cfg: Config) -> nn.Module:
@@ -28,7 +27,7 @@ def scratch_model(cfg: Config) -> nn.Module:
     Raises:
         UserError: the config has a mistake.
     """
-    with named_refusals(cfg), seeded(0), silence():
+    with named_refusals(cfg), seeded(0), unlogged():
         model = MODELS.build(_without_weights(cfg))
         model.init_weights()
         for settings in hooks_of(cfg, CouplingHook):
@@ -52,18 +51,6 @@ def hooks_of(cfg: Config, cls: type) -> Iterator[ConfigDict]:
         found = HOOKS.get(str(hook.get("type")))
         if found is not None and issubclass(found, cls):
             yield hook
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Log nothing of what is built: every parameter's initialisation is a line."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _without_weights(cfg: Config) -> ConfigDict:

@@ -25,7 +25,7 @@ from mmrev.runs.folders import checkpoint_folder, require_writable_folders
 from mmrev.runs.nodes import components
 from mmrev.wrappers import change_settings, plain_settings
 
-__all__ = ["TEST_STEPS", "TRAIN_STEPS", "section"]
+__all__ = ["TEST_STEPS", "TRAIN_STEPS", "require_file", "section"]
 
 # The single-precision wrappers, whose half-precision forms --amp takes.
 _PLAIN_WRAPPERS = ("OptimWrapper", "mmrev.AGCOptimWrapper", "mmrev.SAMOptimWrapper")
@@ -208,18 +208,27 @@ def stop_when_diverged(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.DivergenceHook", skip_steps=skipped)
 
 
+def require_file(checkpoint: str) -> None:
+    """Refuse a checkpoint that no hash is told of.
+
+    Raises:
+        UserError: It is an address, or a folder.
+    """
+    if "://" in checkpoint:
+        raise UserError(
+            f"checkpoint {checkpoint}: download it and give the file, so that the "
+            "record can tell its hash."
+        )
+    if is_folder(checkpoint):
+        raise UserError(
+            f"checkpoint {checkpoint} is that of a sharded run; make one file of it: "
+            f"python tools/convert_checkpoint.py {checkpoint} OUT.pth"
+        )
+
+
 def load_tested_checkpoint(cfg: Config, args: Namespace) -> None:
     """Set ``load_from`` to the file to be tested, which must fit in every weight."""
-    if "://" in args.checkpoint:
-        raise UserError(
-            f"checkpoint {args.checkpoint}: download it and give the file, so that "
-            "the record can tell its hash."
-        )
-    if is_folder(args.checkpoint):
-        raise UserError(
-            f"checkpoint {args.checkpoint} is that of a sharded run; make one file of "
-            f"it: python tools/convert_checkpoint.py {args.checkpoint} OUT.pth"
-        )
+    require_file(args.checkpoint)
     read_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
     _add_hook(cfg, type="mmrev.StrictCheckpointHook")

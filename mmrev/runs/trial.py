@@ -23,8 +23,9 @@ from mmrev.models.layers.keeping import forget_kept
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.reversible import MEMORY_MODES
 from mmrev.runs.costs import Sample, StepCosts, WeightCosts
+from mmrev.runs.model import unlogged
 from mmrev.runs.refusals import named_refusals
-from mmrev.runs.scratch import hooks_of, scratch_model, silence, take_size
+from mmrev.runs.scratch import hooks_of, scratch_model, take_size
 from mmrev.runs.typical import training_batch
 
 __all__ = ["PRECISIONS", "Trial", "memory_of", "own_precision"]
@@ -246,7 +247,7 @@ class Trial:
         if precision == "bfloat16":
             kind = kind.replace("Optim", "BFloat16Optim")
         settings.type = kind if kind == "OptimWrapper" else f"mmrev.{kind}"
-        with named_refusals(self.cfg), silence():
+        with named_refusals(self.cfg), unlogged():
             wrapper = build_optim_wrapper(self.model, settings)
         wrapper.optimizer.step = lambda: None
         return wrapper

@@ -15,7 +15,7 @@ from mmrev.errors import UserError
 from mmrev.runs.nodes import walk
 from mmrev.wrappers import plain_settings
 
-__all__ = ["image_size", "training_batch"]
+__all__ = ["image_size", "num_classes", "training_batch"]
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
@@ -78,17 +78,17 @@ def training_batch(cfg: Config, size: tuple[int, int], count: int) -> dict:
         count: images.
     """
     if cfg.default_scope == "mmseg":
-        return segmentation_batch(size, count, _classes(cfg))
+        return segmentation_batch(size, count, num_classes(cfg))
     if cfg.default_scope == "mmpretrain":
-        return classification_batch(size, count, _classes(cfg))
+        return classification_batch(size, count, num_classes(cfg))
     masks = any(
         node.where.endswith(".with_mask") and node.value
         for node in walk(cfg.get("train_dataloader") or {})
     )
-    return detection_batch(size, count, _classes(cfg), masks)
+    return detection_batch(size, count, num_classes(cfg), masks)
 
 
-def _classes(cfg: Config) -> int:
+def num_classes(cfg: Config) -> int:
     """Labels that every head knows are below it."""
     names = ("num_classes", "num_things_classes")
     return min(

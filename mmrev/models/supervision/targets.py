@@ -9,35 +9,48 @@ from torch import Tensor, nn
 
 
 def class_presence(samples: Sequence[BaseDataElement], num_classes: int) -> Tensor:
-    """Which classes an image shows: its boxes' labels, or else its segmentation's.
+    """Which classes an image shows.
 
     Args:
-        samples: mmdet's or mmseg's, with ``gt_instances`` or ``gt_sem_seg``.
-        num_classes: K. Labels of a segmentation outside 0 .. K - 1 are ignored.
+        samples: with `class_labels`.
+        num_classes: K. Labels outside 0 .. K - 1 are ignored, as what a segmentation
+            leaves open.
 
     Returns:
         (N, K), 1 where present, 0 elsewhere.
 
     Raises:
-        ValueError: if a sample has neither.
+        ValueError: if a sample has no labels.
     """
     return torch.stack([_present(sample, num_classes) for sample in samples])
 
 
+def class_labels(sample: BaseDataElement) -> Tensor | None:
+    """The labels of a sample's boxes, of its segmentation's pixels, or its own.
+
+    Args:
+        sample: of mmdet, mmseg or mmpretrain.
+
+    Returns:
+        (n,); None if its pipeline packs none.
+    """
+    if "labels" in sample.get("gt_instances", ()):
+        return sample.gt_instances.labels
+    if "gt_sem_seg" in sample:
+        return next(iter(sample.gt_sem_seg.values())).flatten().long()
+    return sample.get("gt_label")
+
+
 def _present(sample: BaseDataElement, num_classes: int) -> Tensor:
-    if "gt_instances" in sample:
-        labels = sample.gt_instances.labels
-    elif "gt_sem_seg" in sample:
-        labels = next(iter(sample.gt_sem_seg.values())).flatten().long()
-        labels = labels[(labels >= 0) & (labels < num_classes)]
-    else:
+    labels = class_labels(sample)
+    if labels is None:
         raise ValueError(
-            "IntermediateSupervision: expected samples with gt_instances or "
-            f"gt_sem_seg, got {', '.join(sample.keys()) or 'neither'}. Check what the "
-            "pipeline packs."
+            "class_presence: expected samples with labels in gt_instances, with "
+            f"gt_sem_seg or gt_label, got {', '.join(sample.keys()) or 'none'}. Check "
+            "what the pipeline packs."
         )
     present = torch.zeros(num_classes, device=labels.device)
-    present[labels] = 1
+    present[labels[(labels >= 0) & (labels < num_classes)]] = 1
     return present
 
 

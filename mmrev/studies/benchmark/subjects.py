@@ -21,8 +21,9 @@ from mmrev.models.layers import Deployable, FadedReLU
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
+from mmrev.runs.model import unlogged
 from mmrev.runs.refusals import named_refusals
-from mmrev.runs.scratch import scratch_model, silence, take_size
+from mmrev.runs.scratch import scratch_model, take_size
 from mmrev.runs.typical import training_batch
 from mmrev.studies.memory_modes.networks import DTYPES, awake
 
@@ -256,7 +257,7 @@ def _backbones(scope: str) -> dict[str, type]:
 def _of_settings(title: str, settings: Mapping[str, Any], scope: str) -> Levels:
     settings = ConfigDict(copy.deepcopy(dict(settings)), init_cfg=None)
     cfg = Config(dict(model=settings, default_scope=scope))
-    with named_refusals(cfg), _refusals(title), seeded(0), silence():
+    with named_refusals(cfg), _refusals(title), seeded(0), unlogged():
         module = ROOT.build(settings)
         if hasattr(module, "init_weights"):
             module.init_weights()

@@ -433,8 +433,15 @@ def test_presence():
     present = class_presence([element, element], num_classes=4)
     assert present.tolist() == [[1, 0, 1, 0]] * 2
     assert class_presence([sample([1, 1])], 3).tolist() == [[0, 1, 0]]
-    with pytest.raises(ValueError, match=r"gt_instances or gt_sem_seg, got neither"):
-        class_presence([BaseDataElement()], 3)
+    single = BaseDataElement(gt_label=torch.tensor([2]))
+    assert class_presence([single], 3).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("packed", [{}, {"gt_instances": InstanceData()}])
+def test_presence_of_what_has_no_labels(packed):
+    found = next(iter(packed), "none")
+    with pytest.raises(ValueError, match=rf"gt_sem_seg or gt_label, got {found}\."):
+        class_presence([BaseDataElement(**packed)], 3)
 
 
 def test_backbone_without_columns():
