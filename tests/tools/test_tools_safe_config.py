@@ -9,6 +9,7 @@ from mmengine.registry import registry as lookup
 TOOLS = Path(__file__).parents[2] / "tools"
 # What each needs beside a config; none gets to look at it.
 ARGUMENTS = {
+    "analysis/features": [],
     "browse": [],
     "check_data": [],
     "deploy": ["a.pth", "b.pth"],
