@@ -1,8 +1,8 @@
-"""What ``tools/analysis/features.py`` asks for."""
+"""What ``tools/analysis/features.py`` asks for; standard library only."""
 
 from argparse import ArgumentParser
 
-from mmrev.runs.overrides import OverrideAction
+from mmrev.runs.arguments import add_override_arguments
 
 __all__ = ["add_arguments"]
 
@@ -21,4 +21,4 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--device", help="default: a GPU if there is one")
     add("--out", metavar="FILE.json", help="default: features.json in the work dir")
     add("--plot", metavar="FILE", help=".png, .svg or .pdf; default: PNG beside --out")
-    add("--cfg-options", nargs="+", action=OverrideAction, metavar="KEY=VALUE")
+    add_override_arguments(parser)
