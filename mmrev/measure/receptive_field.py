@@ -1,8 +1,8 @@
 """Where a feature looks: the effective receptive field.
 
-Source: Luo et al., arXiv 1701.04128, section 3: the gradient of the centre of a map
-with respect to the image. Deviation: the channels are summed with random signs, not
-all with 1, by which those of a map behind a LayerNorm would cancel out.
+Source: Luo et al., arXiv 1701.04128: the gradient of the centre of a map with respect
+to the image. The channels are summed with random signs: with 1 for all, those of a map
+behind a LayerNorm would cancel out.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """How alike two representations of the same images are: unbiased linear CKA, streamed.
 
 Sources: Kornblith et al., arXiv 1905.00414 (CKA); Song et al., Journal of Machine
-Learning Research 13 (2012), equation 5 (the unbiased HSIC); Nguyen et al., arXiv
-2010.15327, equations 2 and 3 (its sums over batches).
+Learning Research 13 (2012), 1393-1434 (the unbiased HSIC); Nguyen et al., arXiv
+2010.15327 (its means over batches).
 """
 
 import math

@@ -63,6 +63,7 @@ def test_states_of_columns_are_what_a_network_of_so_many_returns():
             assert all(map(torch.equal, own, backbone(x)))
 
 
+@pytest.mark.filterwarnings("ignore:.* is evaluated at fade")
 @pytest.mark.parametrize("kind", sorted(BACKBONES.keys() - {"mmrev.StitchedBackbone"}))
 def test_states_of_stages_are_levels_whatever_the_config_takes(kind):
     whole = built(kind)
@@ -202,6 +203,21 @@ def test_what_is_the_image_and_what_is_the_label():
         0,
         1,
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    [((20, 12), (20, 12)), ((96, 160), (38, 64)), ((128, 1), (64, 1))],
+)
+def test_maps_keep_their_shape(size, cells):
+    features = Features(Toy(lambda x: x))
+    x = torch.randn(4, 3, *size)
+    features.add(x, None)
+    features.add_field(x[:1])
+    (state,) = features.states()
+    found = torch.tensor(state.field.map)
+    assert found.shape == cells and found.sum() == pytest.approx(1)
+    assert state.label is None
 
 
 def test_gains_and_levels_of_columns():

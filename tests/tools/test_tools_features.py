@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from mmengine.model import BaseModel
 
 from mmrev.hashes import file_sha256
+from mmrev.registry import MODELS
 from mmrev.studies.features.report import Report
 
 DET, SEG = "work_dirs/det/epoch_2.pth", "work_dirs/seg/iter_4.pth"
@@ -15,6 +17,12 @@ WITHOUT_LABELS = (
     "{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': (64, 64)}, "
     "{'type': 'PackDetInputs', 'meta_keys': ('img_shape',)}]"
 )
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures take longer than what they show, and are looked at elsewhere."""
+    monkeypatch.setattr("mmrev.studies.features.run.draw", lambda report, suffix: b"")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def test_every_task(run, tmp_path, config, checkpoint, label):
         assert "no checkpoint: the weights are those that a train" in result.out
 
 
-def test_the_config_has_the_hash_of_a_record(run, tmp_path):
+def test_the_config_has_the_hash_of_a_record(run, tmp_path, undrawn):
     out = tmp_path / "found.json"
     options = (*SMALL, "--size", 64, 64, "--out", out)
     assert run(TOOL, "det.py", DET, *options).status == 0
@@ -59,7 +67,7 @@ def test_the_config_has_the_hash_of_a_record(run, tmp_path):
     assert found["checkpoint"] == record["checkpoint"]
 
 
-def test_the_same_seed_finds_the_same(run, tmp_path):
+def test_the_same_seed_finds_the_same(run, tmp_path, undrawn):
     reports = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         out = tmp_path / f"{name}.json"
@@ -72,7 +80,7 @@ def test_the_same_seed_finds_the_same(run, tmp_path):
     assert one.states != other.states
 
 
-def test_data_without_labels(run, tmp_path):
+def test_data_without_labels(run, tmp_path, undrawn):
     options = ("--out", tmp_path / "a.json", "--cfg-options", WITHOUT_LABELS)
     result = run(TOOL, "det.py", DET, *SMALL, "--size", 64, 64, *options)
     assert result.status == 0
@@ -133,3 +141,18 @@ def test_what_is_given_does_not_fit(run, argv, message):
     result = run(TOOL, *argv)
     (line,) = result.err.splitlines()
     assert result.status == 1 and line.startswith("error: ") and message in line
+
+
+class Bare(BaseModel):
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        return inputs
+
+
+def test_a_model_without_a_backbone(run, project, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, "Bare", Bare)
+    config = tmp_path / "bare.py"
+    model = "model = dict(_delete_=True, type='mmrev.Bare')\ndata_preprocessor = None"
+    config.write_text(f"_base_ = {str(project / 'cls.py')!r}\n{model}\n")
+    result = run(TOOL, config)
+    assert result.status == 1
+    assert "expected a model with a backbone, got Bare without." in result.err

@@ -24,7 +24,7 @@ from mmrev.studies.features.states import (
 
 __all__ = ["Features"]
 
-# Cells of a map of contributions, a side, at most.
+# Cells of a map of contributions along its longer side, at most.
 _CELLS = 64
 
 
@@ -97,7 +97,7 @@ class Features:
             )
 
     def add_field(self, image: Tensor) -> None:
-        """Take an image for receptive fields.
+        """Take an image for receptive fields, after the batch that it was in.
 
         Args:
             image: as it enters the backbone, (1, 3, H, W); of one size throughout.
@@ -172,7 +172,8 @@ def _maps(shape: tuple[int, ...], wanted: tuple[int, int]) -> Iterator[tuple[int
 def _field(total: Tensor | None) -> report.Field | None:
     if total is None:
         return None
-    cells = [min(side, _CELLS) for side in total.shape]
+    pixels = max(1, max(total.shape) / _CELLS)  # along a cell
+    cells = [max(1, round(side / pixels)) for side in total.shape]
     small = F.adaptive_avg_pool2d(total[None].double(), cells)[0]
     rows = (small / small.sum().clamp(min=1e-300)).tolist()
     return report.Field(

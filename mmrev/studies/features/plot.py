@@ -68,7 +68,7 @@ def draw(report: Report, suffix: str) -> bytes:
         figure.legend(
             handles,
             names,
-            title=f"{report.backbone} of {report.config.name}, {report.weights}",
+            title=report.title,
             loc="outside upper center",
             ncols=min(len(names), 8),
         )
@@ -136,12 +136,10 @@ def _fields(figure: Figure, report: Report) -> None:
     figure.colorbar(
         image,
         ax=maps,
-        location="bottom",
-        shrink=0.4,
-        aspect=40,
-        pad=0.02,
+        shrink=0.75,
+        pad=0.01,
         ticks=range(-DECADES, 1),
-        label="contribution to the centre, over the strongest: power of 10",
+        label="contribution / strongest,\npower of 10",
     )
     _lines(areas, report, lambda s: s.field and s.field.area_50)
     _lines(areas, report, lambda s: s.field and s.field.area_95, linestyle="--")
@@ -162,7 +160,8 @@ def _map(axes: Axes, state: StateReport) -> AxesImage:
 
 def _logarithmic(axes: Axes) -> None:
     """Scale an axis by powers, if there is something to scale."""
-    if not any((np.array(line.get_ydata()) > 0).any() for line in axes.get_lines()):
+    values = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
+    if not any((np.nan_to_num(one) > 0).any() for one in values):
         return
     axes.set_yscale("log")
     low, high = axes.get_ylim()

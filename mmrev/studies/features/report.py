@@ -184,9 +184,11 @@ class Report(_Part):
     blocks: list[BlockReport]
 
     @property
-    def weights(self) -> str:
-        """Of the checkpoint, in words."""
-        return self.checkpoint.name if self.checkpoint else "initial weights"
+    def title(self) -> str:
+        """What was analysed, in words."""
+        weights = self.checkpoint.name if self.checkpoint else "initial weights"
+        route = "" if self.stitch is None else f", stitch {self.stitch}"
+        return f"{self.backbone} of {self.config.name}, {weights}{route}"
 
     @property
     def levels(self) -> list[int]:
@@ -197,7 +199,7 @@ class Report(_Part):
         """States, a row each, to be printed by rich."""
         height, width = self.input_shape
         table = Table(
-            title=f"{self.backbone} of {self.config.name}, {self.weights}",
+            title=self.title,
             caption=(
                 f"{self.images} {self.split} images of {height}x{width} in batches of "
                 f"{self.batch_size}, receptive fields of {self.field_images}"
@@ -239,4 +241,4 @@ def _short(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "-" if value is None else f"{100 * value:.3g} %"

@@ -33,6 +33,7 @@ from mmrev.runs.model import as_used, choose_stitch, load_model, unlogged
 from mmrev.runs.refusals import named_refusals
 from mmrev.runs.steps import require_file
 from mmrev.runs.typical import num_classes
+from mmrev.studies.devices import require_device
 from mmrev.studies.features.collect import Features
 from mmrev.studies.features.plot import FORMATS, draw
 from mmrev.studies.features.report import Report, Source
@@ -153,11 +154,7 @@ def _check(args: Namespace) -> None:
         given = getattr(args, name)
         if given and Path(given).suffix not in suffixes:
             raise UserError(f"--{name} must end in {', '.join(suffixes)}, got {given}.")
-    try:
-        torch.zeros(1, device=args.device or get_device()).item()
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(f"--device {args.device} cannot be used: {why}") from error
+    require_device(args.device or get_device())
 
 
 def _files(cfg: Config, args: Namespace) -> tuple[Path, Path]:
