@@ -29,6 +29,7 @@ _CHECKING = (
     "mmrev.checkpoints.",
     "mmrev.evaluation.",
     "mmrev.limits",
+    "mmrev.models.head_memory",
     "mmrev.models.memory_plan",
 )
 

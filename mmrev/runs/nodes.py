@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
-__all__ = ["TOP_LEVEL", "Node", "components", "walk", "walk_read"]
+__all__ = ["TOP_LEVEL", "Node", "components", "custom_hooks", "walk", "walk_read"]
 
 TOP_LEVEL = {
     *inspect.signature(Runner.__init__).parameters,
     *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
-    *("absent_classes", "other_sizes", "runner_type", "skip_steps", "strategy"),
-    *("sync_bn", "tta_model", "tta_pipeline", "unreadable_images"),
+    *("absent_classes", "head_memory", "other_sizes", "runner_type", "skip_steps"),
+    *("strategy", "sync_bn", "tta_model", "tta_pipeline", "unreadable_images"),
 } - {"self", "cfg"}
 """What may stand at the top of a config and is read by somebody."""
 
@@ -63,3 +63,11 @@ def components(model: Mapping, cls: type) -> Iterator[ConfigDict]:
         found = MODELS.get(name) if name.startswith("mmrev.") else None
         if found is not None and issubclass(found, cls):
             yield node.value
+
+
+def custom_hooks(cfg: Config, cls: type) -> Iterator[ConfigDict]:
+    """The custom hooks of a config that build a class, or one derived from it."""
+    for hook in cfg.get("custom_hooks") or []:
+        found = HOOKS.get(str(hook.get("type")))
+        if found is not None and issubclass(found, cls):
+            yield hook

@@ -1,7 +1,6 @@
 """A config's model as its training has it, without data and without weights to load."""
 
 import copy
-from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, MODELS
@@ -9,11 +8,12 @@ from torch import nn
 
 from mmrev.datasets.batches import seeded
 from mmrev.engine.hooks import CouplingHook
+from mmrev.runs.head_memory import apply_head_memory
 from mmrev.runs.model import unlogged
-from mmrev.runs.nodes import walk
+from mmrev.runs.nodes import custom_hooks, walk
 from mmrev.runs.refusals import named_refusals
 
-__all__ = ["hooks_of", "scratch_model", "take_size"]
+__all__ = ["scratch_model", "take_size"]
 
 
 def scratch_model(cfg: Config) -> nn.Module:
@@ -30,10 +30,11 @@ def scratch_model(cfg: Config) -> nn.Module:
     with named_refusals(cfg), seeded(0), unlogged():
         model = MODELS.build(_without_weights(cfg))
         model.init_weights()
-        for settings in hooks_of(cfg, CouplingHook):
+        for settings in custom_hooks(cfg, CouplingHook):
             hook = HOOKS.build(settings)
             for coefficients in hook.find(model):
                 hook.move(coefficients, 1.0)
+        apply_head_memory(cfg, model)
     return model
 
 
@@ -43,14 +44,6 @@ def take_size(model: nn.Module, size: tuple[int, int]) -> None:
     preprocessor.batch_augments = None  # of fixed sizes, some
     if getattr(preprocessor, "size", None) is not None:
         preprocessor.size = size
-
-
-def hooks_of(cfg: Config, cls: type) -> Iterator[ConfigDict]:
-    """The custom hooks of a config of a class, or of classes derived from it."""
-    for hook in cfg.get("custom_hooks") or []:
-        found = HOOKS.get(str(hook.get("type")))
-        if found is not None and issubclass(found, cls):
-            yield hook
 
 
 def _without_weights(cfg: Config) -> ConfigDict:

@@ -22,6 +22,7 @@ from mmrev.models.backbones.base import Backbone
 from mmrev.runs.config import check_data, evaluators
 from mmrev.runs.expected import expected_results
 from mmrev.runs.folders import checkpoint_folder, require_writable_folders
+from mmrev.runs.head_memory import head_memory
 from mmrev.runs.nodes import components
 from mmrev.wrappers import change_settings, plain_settings
 
@@ -208,6 +209,12 @@ def stop_when_diverged(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.DivergenceHook", skip_steps=skipped)
 
 
+def recompute_head(cfg: Config, args: Namespace) -> None:
+    """Add a hook where ``head_memory`` asks for it."""
+    if head_memory(cfg) == "recompute":
+        _add_hook(cfg, type="mmrev.RecomputeHook")
+
+
 def require_file(checkpoint: str) -> None:
     """Refuse a checkpoint that no hash is told of.
 
@@ -301,6 +308,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     end_when_asked,
     resume_exactly,
     stop_when_diverged,
+    recompute_head,
     require_writable_folders,
 )
 TEST_STEPS: tuple[Step, ...] = (

@@ -19,13 +19,16 @@ from mmrev.measure.memory import held_memory, peak_memory
 from mmrev.measure.phases import phases, shared_weights
 from mmrev.measure.speed import paired_times
 from mmrev.models.backbones.base import Backbone
+from mmrev.models.head_memory import head_parts, recompute_head, store_head
 from mmrev.models.layers.keeping import forget_kept
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.reversible import MEMORY_MODES
 from mmrev.runs.costs import Sample, StepCosts, WeightCosts
+from mmrev.runs.head_memory import apply_head_memory, head_memory
 from mmrev.runs.model import unlogged
+from mmrev.runs.nodes import custom_hooks
 from mmrev.runs.refusals import named_refusals
-from mmrev.runs.scratch import hooks_of, scratch_model, take_size
+from mmrev.runs.scratch import scratch_model, take_size
 from mmrev.runs.typical import training_batch
 
 __all__ = ["PRECISIONS", "Trial", "memory_of", "own_precision"]
@@ -50,6 +53,7 @@ class Trial:
     Attributes:
         memory: the modes that the whole backbone can have; one of its stages that
             cannot has the one that keeps least.
+        head_memory: the mode of the head in what is measured, of the config at first.
         weights: what the weights bring along.
 
     Raises:
@@ -77,6 +81,7 @@ class Trial:
             if parameter.requires_grad:
                 # Those of all blocks are never there together.
                 parameter.register_post_accumulate_grad_hook(_drop)
+        self.head_memory = head_memory(cfg)
         self._images: dict[tuple, float] = {}
         self.weights = self._weights()
 
@@ -106,6 +111,21 @@ class Trial:
             [*modes[:count], *["store"] * (len(modes) - count)]
             for count in range(1, len(modes))
         ]
+
+    @property
+    def heads(self) -> list[str]:
+        """The modes that the head can have beside the config's, which is the first."""
+        own = head_memory(self.cfg)
+        other = own == "store" and head_parts(self.model)
+        return [own, "recompute"] if other else [own]
+
+    def set_head_memory(self, memory: str) -> None:
+        """Measure with the head in one of `heads`."""
+        store_head(self.model)
+        apply_head_memory(self.cfg, self.model)
+        if memory == "recompute":
+            recompute_head(self.model)
+        self.head_memory = memory
 
     def step_costs(
         self, memory: str | Sequence[str] | None, precision: str, size: tuple[int, int]
@@ -173,7 +193,7 @@ class Trial:
         size: tuple[int, int],
     ) -> float:
         """What a step with one image of a size costs, measured once for all batches."""
-        key = measure.__name__, str(memory), precision, size
+        key = measure.__name__, str(memory), self.head_memory, precision, size
         if key not in self._images:
             self._set_memory(memory)
             wrapper = self._optim_wrapper(precision)
@@ -261,7 +281,7 @@ class Trial:
         blocks = sorted((_bytes(unit.parameters()) for unit in units), reverse=True)
         alone, both = (self._optimizer(count) for count in (1, 2))
         in_turn = both[1] < 1.5 * alone[1]  # or all together
-        averages = len(list(hooks_of(self.cfg, EMAHook)))
+        averages = len(list(custom_hooks(self.cfg, EMAHook)))
         displaced = _plain_wrapper(self.cfg).startswith("SAM")
         return WeightCosts(
             weights=weights,

@@ -10,6 +10,7 @@ from shrink import inner_model, shrink
 
 from mmrev.datasets.batches import seeded
 from mmrev.measure.memory import peak_memory
+from mmrev.models.head_memory import recompute_head
 from mmrev.models.layers.keeping import forget_kept
 from mmrev.runs import trial as trials
 from mmrev.runs.trial import Trial
@@ -55,6 +56,8 @@ def measured(cfg, memory: str, precision: str) -> int:
     def train() -> None:
         model = MODELS.build(cfg.model)
         model.init_weights()
+        if cfg.head_memory == "recompute":
+            recompute_head(model)
         if hasattr(model.data_preprocessor, "size"):
             model.data_preprocessor.size = SIZE
         wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
@@ -65,8 +68,15 @@ def measured(cfg, memory: str, precision: str) -> int:
         return peak_memory(train)
 
 
-def check(family: str, head: str, memory: str, precision: str = "float32") -> None:
+def check(
+    family: str,
+    head: str,
+    memory: str,
+    precision: str = "float32",
+    head_memory: str = "store",
+) -> None:
     cfg = config_of(family, head)
+    cfg.head_memory = head_memory
     costs = Trial(cfg).step_costs(memory, precision, SIZE)
     expected = measured(cfg, memory, precision)
     assert costs.peak(BATCH, SIZE) == pytest.approx(expected, rel=0.1)
@@ -87,6 +97,33 @@ def test_is_within_a_tenth(family, head):
 )
 def test_in_other_modes(memory, precision):
     check("revcol", "dino", memory, precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+def test_with_a_head_that_runs_again(head):
+    check("vanillanet", head, "store", head_memory="recompute")
+
+
+def test_the_head_of_a_trial():
+    cfg = config_of("vanillanet", "dino")
+    trial = Trial(cfg)
+    assert trial.heads == ["store", "recompute"]
+    assert trial.head_memory == "store"
+
+    def flops(trial):
+        return trial.flops("store", 1, (64, 64))
+
+    stored = flops(trial)
+    trial.set_head_memory("recompute")
+    again = flops(trial)
+    assert again > stored
+    trial.set_head_memory("store")
+    assert flops(trial) == stored
+    cfg.head_memory = "recompute"
+    stated = Trial(cfg)
+    assert stated.heads == [stated.head_memory] == ["recompute"]
+    assert flops(stated) == again
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
 from mmrev.engine.hooks.gather_weights import GatherWeightsHook
 from mmrev.engine.hooks.preemption import PreemptionHook
+from mmrev.engine.hooks.recompute import RecomputeHook
 from mmrev.engine.hooks.record import RecordHook
 from mmrev.engine.hooks.stitching import StitchFitHook, StitchSamplerHook
 from mmrev.engine.hooks.transfer_classes import TransferClassesHook
@@ -22,6 +23,7 @@ __all__ = [
     "FadeHook",
     "GatherWeightsHook",
     "PreemptionHook",
+    "RecomputeHook",
     "RecordHook",
     "StitchFitHook",
     "StitchSamplerHook",
