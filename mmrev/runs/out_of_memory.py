@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from mmrev.console import quiet
 from mmrev.errors import UserError
 from mmrev.runs.config import load_config
+from mmrev.runs.head_memory import head_memory
 from mmrev.runs.plan import USABLE, memory_keys
 from mmrev.runs.trial import Trial, memory_of, own_precision
 
@@ -169,6 +171,8 @@ def _fitting(
 ) -> Iterator[str]:
     """For each memory mode the largest batch that fits, up to the one that did not.
 
+    The head's mode is another where no batch of that size fits in the config's.
+
     Args:
         config: file of a resolved config.
         size: height and width of the images, pixels.
@@ -183,16 +187,24 @@ def _fitting(
     own = trial.step_costs(None, precision, size)
     # Whatever the budget, that was too much.
     budget = min(budget, own.peak(batch, size, sharding, gpus) - 1)
-    modes = set(memory_of(trial.model))
-    for mode in reversed(trial.memory):
-        costs = own if modes == {mode} else trial.step_costs(mode, precision, size)
+    modes, fitting = set(memory_of(trial.model)), 0
+    for head, mode in product(trial.heads, reversed(trial.memory)):
+        known = modes == {mode} and head == trial.heads[0]
+        if head != trial.head_memory:
+            if fitting == batch:
+                return
+            trial.set_head_memory(head)
+        costs = own if known else trial.step_costs(mode, precision, size)
         peaks = {
             count: costs.peak(count, size, sharding, gpus)
             for count in range(1, batch + 1)
         }
         most = max((n for n, peak in peaks.items() if peak <= budget), default=0)
+        fitting = max(fitting, most)
         if most:
             settings = [f"{key}={mode}" for key in memory_keys(cfg)]
+            if head != head_memory(cfg):
+                settings.append(f"head_memory={head}")
             if most < batch:
                 settings.append(f"train_dataloader.batch_size={most}")
             yield f"{peaks[most] / 1e9:.3g} GB with {' '.join(settings)}"

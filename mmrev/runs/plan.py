@@ -23,6 +23,7 @@ from mmrev.errors import UserError
 from mmrev.models.backbones.base import Backbone
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.runs.config import load_config
+from mmrev.runs.head_memory import head_memory
 from mmrev.runs.nodes import components, walk
 from mmrev.runs.trial import PRECISIONS, Trial, own_precision
 from mmrev.runs.typical import image_size
@@ -53,6 +54,7 @@ class Option:
         peak: bytes on a device.
         flops: multiply-adds of a step on a device.
         seconds: of a step.
+        head_memory: mode of the head.
     """
 
     memory: str | list[str]
@@ -62,6 +64,7 @@ class Option:
     peak: float
     flops: float
     seconds: float
+    head_memory: str = "store"
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def options(
     """Price ways to train a config.
 
     Args:
-        trial: of the config.
+        trial: of the config, with the head in its mode.
         size: height and width of the images, pixels.
         batches: images on a device.
         gpus: devices.
@@ -185,6 +188,7 @@ def options(
                         seconds=trial.seconds(mode, precision, batch, size)
                         if tflops is None
                         else 2 * flops / (tflops * 1e12),
+                        head_memory=trial.head_memory,
                     )
 
 
@@ -248,7 +252,13 @@ def plan(args: Namespace) -> None:
 
     console = Console(stderr=True)
     found = []
-    for mode in track(trial.memory, "measuring", console=console, transient=True):
+    ways = [(head, mode) for head in trial.heads for mode in trial.memory]
+    for head, mode in track(ways, "measuring", console=console, transient=True):
+        if head != trial.head_memory:
+            best = recommended(found, budget, own)
+            if best and (best.memory, best.batch) == (trial.memory[0], meant):
+                break  # all fits with the least work
+            trial.set_head_memory(head)
         found += priced(mode, precisions)
     best = recommended(found, budget, own)
     if best is None:
@@ -259,6 +269,7 @@ def plan(args: Namespace) -> None:
             f"{budget / 1e9:g} are planned for. Use smaller images (--size), more "
             "--gpus, or a smaller model."
         )
+    trial.set_head_memory(best.head_memory)
     for stages in trial.partly(best.memory):
         between = priced(stages, [best.precision])
         found += between
@@ -314,7 +325,10 @@ def _notes(args: Namespace, trial: Trial, size: tuple[int, int]) -> str:
 
 def _words(option: Option) -> str:
     sharing = "" if option.sharding == "none" else f", {option.sharding}"
-    return f"memory={option.memory}, batch {option.batch}, {option.precision}{sharing}"
+    modes = f"memory={option.memory}"
+    if option.head_memory != "store":
+        modes += f", head_memory={option.head_memory}"
+    return f"{modes}, batch {option.batch}, {option.precision}{sharing}"
 
 
 def _table(
@@ -328,6 +342,7 @@ def _table(
     rows: dict[tuple, list[Option]] = {}
     for one in found:
         mode = one.memory if isinstance(one.memory, str) else " ".join(one.memory)
+        mode += "" if one.head_memory == "store" else ", head too"
         rows.setdefault((mode, one.precision, one.sharding), []).append(one)
     for name, ways in rows.items():
         last = ways[-1]
@@ -348,6 +363,8 @@ def _command(cfg: Config, best: Option, gpus: int) -> str:
     modes = best.memory if isinstance(best.memory, str) else f'"{best.memory}"'
     for place in memory_keys(cfg):
         settings.append(f"{place}={modes}")
+    if best.head_memory != head_memory(cfg):
+        settings.append(f"head_memory={best.head_memory}")
     words = ["python"] if gpus == 1 else ["torchrun", f"--nproc-per-node={gpus}"]
     words += ["tools/train.py", cfg.filename, "--cfg-options", *settings]
     if gpus > 1:

@@ -1,10 +1,12 @@
 """Which way of training is recommended, and the price of one."""
 
 import math
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
 import tiny_configs
+from fake_trial import FakeTrial
 from resolved import resolve
 
 from mmrev.runs import plan
@@ -89,3 +91,27 @@ def test_keys_of_the_memory_modes():
     keys = memory_keys(resolve(name.format("revcol-t-s-b")))
     assert keys == [f"model.backbone.anchors.{index}.memory" for index in range(3)]
     assert memory_keys(resolve(name.format("swin-t-s-b"))) == ["model.backbone.memory"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "modes", "rows"),
+    [
+        (17.8, ("store", "store"), 2),  # the head was not tried
+        (11.2, ("recompute", "store"), 4),
+        (8.9, ("store", "recompute"), 4),
+        (2.3, ("recompute", "recompute"), 4),
+    ],
+)
+def test_the_head_where_the_backbone_does_not_do(
+    tmp_path, monkeypatch, capsys, memory, modes, rows
+):
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
+    path = tiny_configs.write_detection(tmp_path / "det.py")
+    args = Namespace(config=path, cfg_options=None, safe_config=False, size=None)
+    vars(args).update(gpus=1, memory=memory, device="cpu", tflops=None, json=False)
+    plan.plan(args)
+    out = capsys.readouterr().out
+    backbone, head = modes
+    assert f"model.backbone.memory={backbone}" in out
+    assert ("head_memory=recompute" in out) == (head == "recompute")
+    assert len(FakeTrial.measured) == rows
