@@ -11,7 +11,7 @@ Source: onedl-mmcv 2.3.6, ``mmcv/ops/csrc/pytorch``: ``pybind.cpp`` for the argu
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -379,23 +379,36 @@ def ms_deform_attn_forward(
     Returns:
         (N, Q, heads C).
     """
-    number, _, heads, channels = value.shape
-    queries = sampling_locations.shape[1]
-    # Of a head as of an image: (N heads, C, cells) and (N heads, Q, L, points, 2).
-    cells = value.permute(0, 2, 3, 1).flatten(0, 1)
-    places = (2 * sampling_locations - 1).transpose(1, 2).flatten(0, 1)
+    levels = _levels(value, spatial_shapes, sampling_locations, attention_weights)
+    return sum(_sampled(*level) for level in levels).contiguous()
+
+
+def _levels(
+    value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[int, int]]]:
+    """What belongs to each level, as views: of many queries one fills the memory."""
     sizes = _sizes_of(spatial_shapes)
-    levels = cells.split([height * width for height, width in sizes], dim=2)
-    samples = [
-        F.grid_sample(
-            cells.unflatten(2, size), places[:, :, level], align_corners=False
-        )
-        for level, (cells, size) in enumerate(zip(levels, sizes, strict=True))
-    ]
-    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2)
-    summed = (torch.cat(samples, dim=3) * weights[:, None]).sum(3)
-    summed = summed.reshape(number, heads * channels, queries)
-    return summed.transpose(1, 2).contiguous()
+    cells = value.split([height * width for height, width in sizes], dim=1)
+    yield from zip(cells, locations.unbind(3), weights.unbind(3), sizes, strict=True)
+
+
+def _sampled(
+    value: Tensor, locations: Tensor, weights: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Sums of bilinear samples of one level, (N, Q, heads C).
+
+    Args:
+        value: of its cells, (N, H W, heads, C).
+        locations: x and y in 0..1, (N, Q, heads, points, 2).
+        weights: (N, Q, heads, points).
+        size: H and W.
+    """
+    # Of a head as of an image: (N heads, C, H, W) and (N heads, Q, points, 2).
+    cells = value.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, size)
+    places = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
+    samples = F.grid_sample(cells, places, align_corners=False)
+    summed = (samples * weights.transpose(1, 2).flatten(0, 1)[:, None]).sum(3)
+    return summed.unflatten(0, (len(value), -1)).flatten(1, 2).transpose(1, 2)
 
 
 def _sizes_of(spatial_shapes: Tensor) -> list[tuple[int, int]]:
@@ -423,18 +436,20 @@ def ms_deform_attn_backward(
     im2col_step: int,
 ) -> None:
     """Gradients of `ms_deform_attn_forward`, which is computed once more."""
-    inputs = [
-        one.detach().requires_grad_()
-        for one in (value, sampling_locations, attention_weights)
-    ]
-    with torch.enable_grad():
-        output = ms_deform_attn_forward(
-            inputs[0], spatial_shapes, level_start_index, *inputs[1:], im2col_step
-        )
-    found = torch.autograd.grad(output, inputs, grad_output)
+    tensors = value, sampling_locations, attention_weights
     targets = grad_value, grad_sampling_loc, grad_attn_weight
-    for target, gradient in zip(targets, found, strict=True):
-        target.copy_(gradient)
+    for level, into in zip(
+        _levels(tensors[0], spatial_shapes, *tensors[1:]),
+        _levels(targets[0], spatial_shapes, *targets[1:]),
+        strict=True,
+    ):
+        *inputs, size = level
+        inputs = [one.detach().requires_grad_() for one in inputs]
+        with torch.enable_grad():
+            output = _sampled(*inputs, size)
+        found = torch.autograd.grad(output, inputs, grad_output)
+        for target, gradient in zip(into[:3], found, strict=True):
+            target.copy_(gradient)
 
 
 @_computed_by("torch")

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from mmrev import ops
 from mmrev.errors import UserError
+from mmrev.measure.memory import peak_memory
 from mmrev.ops import extension
 
 CASES = dict(cases())
@@ -106,6 +107,22 @@ def test_deformable_attention(stand_in):
     gradients = torch.autograd.grad(found, inputs, towards)
     for one, other in zip(gradients, expected, strict=True):
         assert_close(one, other)
+
+
+def test_deformable_attention_holds_the_samples_of_one_level(stand_in):
+    shapes = torch.tensor([[16, 16]]).repeat(4, 1)
+    inputs = [torch.rand(1, 1024, 4, 8), torch.rand(1, 1024, 4, 4, 4, 2)]
+    inputs = [one.requires_grad_() for one in (*inputs, torch.rand(1, 1024, 4, 4, 4))]
+    samples = 4 * 8 * 1024 * 4 * 4  # bytes, of a level
+    attention = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply
+    starts = 256 * torch.arange(4)
+
+    def step():
+        output = attention(inputs[0], shapes, starts, *inputs[1:], 64)
+        torch.autograd.grad(output.sum(), inputs)
+
+    kept = sum(one.nbytes for one in inputs)
+    assert peak_memory(step) < 6 * samples + kept
 
 
 def test_sizes_of_levels_are_read_once_and_again_when_they_change(monkeypatch):
