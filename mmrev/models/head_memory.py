@@ -2,15 +2,19 @@
 
 For any head of mmdet and mmseg that is made of their transformer layers: a layer keeps
 what it reads and runs again, by `mmrev.reversible.recompute`, and so does each loss of
-sampled points. Nothing is copied, names of weights stay, and gradients are the same,
-bit for bit on a CPU.
+sampled points. The masks that each layer of Mask2Former's decoder predicts are kept as
+the factors that they are the product of, until their loss. Nothing is copied, names of
+weights stay, and gradients are the same, bit for bit on a CPU.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from types import MethodType
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mmrev.errors import shortened
 from mmrev.reversible import recompute
@@ -80,21 +84,76 @@ def recompute_head(
             wanted = any(fnmatchcase(name, pattern) for pattern in patterns)
         if wanted and not (method == "forward" and _is_inside(name, chosen)):
             chosen.append(name)
-            inner = getattr(owner, method)
-            if not _runs_again(inner):
-                setattr(owner, method, partial(recompute, inner))
+            if _changed(owner, method):
+                continue
+            if method == _POINT_LOSS and _multiplies(owner):
+                owner._forward_head = partial(_forward_head, owner)
+                owner._loss_by_feat_single = partial(_loss, owner)
+            else:
+                setattr(owner, method, partial(recompute, getattr(owner, method)))
     return chosen
 
 
 def store_head(model: nn.Module) -> None:
     """Take back what `recompute_head` has done to a model."""
     for _, owner, method in _parts(model):
-        if _runs_again(getattr(owner, method)):
-            delattr(owner, method)
+        for one in (method, "_forward_head"):
+            if _changed(owner, one):
+                delattr(owner, one)
 
 
-def _runs_again(method: Callable) -> bool:
-    return isinstance(method, partial) and method.func is recompute
+def _changed(owner: nn.Module, method: str) -> bool:
+    made = vars(owner).get(method)
+    return isinstance(made, partial) and made.func in (recompute, _forward_head, _loss)
+
+
+class _Factors(NamedTuple):
+    """What masks are the product of.
+
+    Attributes:
+        embedding: of the queries, (N, Q, C).
+        feature: of the pixels, (N, C, H, W).
+    """
+
+    embedding: Tensor
+    feature: Tensor
+
+
+def _multiplies(head: nn.Module) -> bool:
+    """Whether a head predicts masks as mmdet's Mask2Former does, mmseg's included."""
+    method = getattr(type(head), "_forward_head", None)
+    return getattr(method, "__qualname__", "") == "Mask2FormerHead._forward_head"
+
+
+def _forward_head(
+    head: nn.Module, decoder_out: Tensor, mask_feature: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor | _Factors, Tensor]:
+    """Mask2Former's predictions, in training with factors in the place of masks."""
+    found: list[Tensor] = []
+    hook = head.mask_embed.register_forward_hook(lambda *call: found.append(call[-1]))
+    with hook:
+        predict = type(head)._forward_head
+        scores, masks, attention = predict(head, decoder_out, mask_feature, size)
+    if head.training and torch.is_grad_enabled():
+        masks = _Factors(*found, mask_feature)
+    return scores, masks, attention
+
+
+def _loss(
+    head: nn.Module, scores: Tensor, masks: Tensor | _Factors, *others: Any
+) -> tuple[Tensor, ...]:
+    """Mask2Former's loss of what one layer predicts, by what runs again."""
+    if isinstance(masks, Tensor):  # as in evaluation
+        plain = MethodType(type(head)._loss_by_feat_single, head)
+        return recompute(plain, scores, masks, *others)
+    return recompute(MethodType(_loss_of_factors, head), scores, *masks, *others)
+
+
+def _loss_of_factors(
+    head: nn.Module, scores: Tensor, embedding: Tensor, feature: Tensor, *others: Any
+) -> tuple[Tensor, ...]:
+    masks = torch.einsum("bqc,bchw->bqhw", embedding, feature)
+    return type(head)._loss_by_feat_single(head, scores, masks, *others)
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmrev.datasets.batches import seeded
 from mmrev.measure.memory import peak_memory
-from mmrev.models.head_memory import recompute_head
+from mmrev.models.head_memory import recompute_head, store_head
 from mmrev.runs.typical import training_batch
 
 HEADS = {
@@ -64,12 +64,16 @@ def step(model, data, precision=torch.float32):
     return *found, {name: p.grad for name, p in model.named_parameters()}
 
 
+def run_forward(model, data):
+    samples = [sample.clone() for sample in data["data_samples"]]
+    data = model.data_preprocessor({**data, "data_samples": samples}, True)
+    return model(**data, mode="loss")
+
+
 def run(model, data, precision=torch.float32):
     with seeded(1):
-        samples = [sample.clone() for sample in data["data_samples"]]
-        data = model.data_preprocessor({**data, "data_samples": samples}, True)
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            losses = model(**data, mode="loss")
+            losses = run_forward(model, data)
         model.parse_losses(losses)[0].backward()
         return losses, torch.rand(1)
 
@@ -107,6 +111,9 @@ def test_what_runs_again(built, head):
     forward = dict(model.named_modules())[parts[-1]].forward
     assert recompute_head(model) == parts
     assert dict(model.named_modules())[parts[-1]].forward is forward
+    store_head(model)
+    own = {"forward", "_forward_head", "_loss_by_feat_single"}
+    assert not any(own & set(vars(module)) for module in model.modules())
 
 
 @pytest.mark.parametrize("head", ["dino", "mask2former"])
@@ -122,6 +129,27 @@ def test_takes_less_memory(built, head):
     stored = peak()
     recompute_head(model)
     assert peak() < 0.75 * stored
+
+
+@pytest.mark.parametrize("head", ["mask2former", "masks"])
+def test_losses_in_evaluation_mode(built, head):
+    """As somebody validates; with gradients, so that what is given are masks."""
+    model, data = built(head)
+    expected = step(model.eval(), data)
+    recompute_head(model)
+    assert_same(step(model, data), expected)
+
+
+def test_masks_are_kept_as_factors(built):
+    model, data = built("mask2former")
+    recompute_head(model)
+    given = []
+    model.decode_head.loss_by_feat = lambda *args: given.append(args[1]) or {}
+    run_forward(model, data)
+    (masks,) = given
+    assert len(masks) == 3
+    assert {mask.feature.shape for mask in masks} == {(2, 256, 24, 32)}
+    assert {mask.embedding.shape for mask in masks} == {(2, 20, 256)}
 
 
 def test_evaluation_is_as_before(built):
