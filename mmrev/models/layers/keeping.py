@@ -17,6 +17,11 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def is_watched() -> bool:
+    """Whether a mode sees every operation, as those that count FLOPs."""
+    return _get_current_dispatch_mode() is not None
+
+
 def may_keep() -> bool:
     """Whether a tensor of this call may serve a later one, and an earlier one's this.
 
@@ -27,7 +32,7 @@ def may_keep() -> bool:
     """
     return not (
         is_traced()
-        or _get_current_dispatch_mode() is not None
+        or is_watched()
         or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
     )
 

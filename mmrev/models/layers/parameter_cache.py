@@ -1,11 +1,14 @@
 """Values that follow from parameters alone, computed once while these stay the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mmrev.models.layers.keeping import may_keep
+
+Value = TypeVar("Value")
 
 
 class ParameterCache:
@@ -47,13 +50,17 @@ class ParameterCache:
         return not any(p.is_inference() for p in parameters)  # these count no versions
 
     def get(
-        self, parameters: Sequence[Tensor], compute: Callable[[], Tensor]
-    ) -> Tensor:
+        self,
+        parameters: Sequence[Tensor],
+        compute: Callable[[], Value],
+        form: Hashable = None,
+    ) -> Value:
         """The value, computed if it is not known.
 
         Args:
             parameters: all that the value depends on.
             compute: computes it.
+            form: which of several values of these parameters; one is kept.
 
         Returns:
             The value; without a graph if no parameter needs one.
@@ -61,6 +68,7 @@ class ParameterCache:
         if not self.keeps(parameters):
             return compute()
         key = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
+        key.append(form)
         if key != self._key:
             # A tensor of inference mode could not be used for training later.
             with torch.inference_mode(False), torch.no_grad():
