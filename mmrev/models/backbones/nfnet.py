@@ -11,6 +11,7 @@ classifier, `mmrev.NFNetPooling`; the + variants have DeepMind's stem, which tim
 would widen.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -87,12 +88,12 @@ class NFBlock(nn.Module):
         width = channels // 2 // group_width * group_width
         first = dict(flavour=flavour, input_scale=GELU_GAMMA * variance**-0.5)
         other = dict(flavour=flavour, input_scale=GELU_GAMMA)
-        grouped = dict(other, groups=width // group_width)
+        grouped = dict(other, groups=width // group_width, activation="gelu")
         self.stride = stride
         if stride > 1 or in_channels != channels:
             self.shortcut = WSConv2d(in_channels, channels, **first)
         self.act = gelu(flavour)
-        self.conv1 = WSConv2d(in_channels, width, **first)
+        self.conv1 = WSConv2d(in_channels, width, activation="gelu", **first)
         self.conv2 = WSConv2d(width, width, 3, stride, **grouped)
         self.conv3 = WSConv2d(width, width, 3, **grouped)
         self.conv4 = WSConv2d(width, channels, **other)
@@ -111,10 +112,7 @@ class NFBlock(nn.Module):
                     shortcut, 2, ceil_mode=True, count_include_pad=False
                 )
             shortcut = self.shortcut(shortcut)
-        branch = self.conv1(branch)
-        branch = self.conv2(self.act(branch))
-        branch = self.conv3(self.act(branch))
-        branch = self.conv4(self.act(branch))
+        branch = self.conv4(self.conv3(self.conv2(self.conv1(branch))))
         # All factors of the branch at once: 2 makes up for a gate of 1/2.
         gate = self.drop(self.se(branch)) * (2 * ALPHA * self.skip_gain)
         return torch.addcmul(shortcut, branch, gate)
@@ -126,6 +124,38 @@ class NFBlock(nn.Module):
         kept = 1 - self.drop_path_rate
         mask = gate.new_empty(len(gate), 1, 1, 1).bernoulli_(kept)
         return gate * (mask / kept if self.rescale else mask)
+
+
+class Stem(nn.Sequential):
+    """Four 3x3 convolutions, of which the first and the last halve the size.
+
+    What it gives is in channels-last memory order, as are all maps after it: the order
+    in which 1x1 convolutions are products of matrices.
+
+    Args:
+        in_channels: of the image.
+        channels: C.
+        flavour: 'deepmind' or 'timm'.
+    """
+
+    def __init__(self, in_channels: int, channels: int, flavour: str):
+        hidden = dict(flavour=flavour, activation="gelu")
+        scaled = dict(flavour=flavour, input_scale=GELU_GAMMA)
+        one, two, three = STEM_CHANNELS
+        convs = (
+            WSConv2d(in_channels, one, 3, 2, **hidden),
+            WSConv2d(one, two, 3, **hidden, input_scale=GELU_GAMMA),
+            WSConv2d(two, three, 3, **hidden, input_scale=GELU_GAMMA),
+            WSConv2d(three, channels, 3, 2, **scaled),
+        )
+        # Named as with an activation after each.
+        super().__init__(
+            OrderedDict((str(2 * i), conv) for i, conv in enumerate(convs))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, C, ceil(H / 4), ceil(W / 4))."""
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
 @MODELS.register_module()
@@ -203,7 +233,7 @@ class NFNet(StagedBackbone):
         self.skip_gain_init_value = skip_gain_init_value
 
         width = self.channels[0] // 2
-        self.stem = _stem(in_channels, width, flavour)
+        self.stem = Stem(in_channels, width, flavour)
         if flavour == "deepmind":
             drop_path_rate *= 1 - 1 / sum(self.depths)
         stages, variance = [], 1.0
@@ -250,21 +280,6 @@ class NFNet(StagedBackbone):
                 nn.init.ones_(module.gain)
             if isinstance(module, NFBlock):
                 nn.init.constant_(module.skip_gain, self.skip_gain_init_value)
-
-
-def _stem(in_channels: int, width: int, flavour: str) -> nn.Sequential:
-    """Four 3x3 convolutions, of which the first and the last halve the size."""
-    settings = dict(flavour=flavour, input_scale=GELU_GAMMA)
-    one, two, three = STEM_CHANNELS
-    return nn.Sequential(
-        WSConv2d(in_channels, one, 3, 2, flavour=flavour),
-        gelu(flavour),
-        WSConv2d(one, two, 3, **settings),
-        gelu(flavour),
-        WSConv2d(two, three, 3, **settings),
-        gelu(flavour),
-        WSConv2d(three, width, 3, 2, **settings),
-    )
 
 
 def _settings_of(arch: str | dict) -> dict:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmrev.models.layers.conv import Conv2d
 from mmrev.models.layers.faded import FadedReLU, largest_fade
 
 
@@ -149,7 +150,7 @@ class Kernel:
         bias = None if self.bias is None else self.bias.to("meta")
         return replace(self, weight=self.weight.to("meta"), bias=bias)
 
-    def to_conv(self, like: Tensor) -> nn.Conv2d:
+    def to_conv(self, like: Tensor) -> Conv2d:
         """The convolution as a layer.
 
         Args:
@@ -158,7 +159,7 @@ class Kernel:
                 by torch.
         """
         out_channels, in_channels = self.weight.shape[:2]
-        conv = nn.Conv2d(
+        conv = Conv2d(
             in_channels * self.groups,
             out_channels,
             self.size,

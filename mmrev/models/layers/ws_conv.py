@@ -4,27 +4,32 @@ Papers: arXiv 2101.08692, arXiv 2102.06171.
 Reference: google-deepmind/deepmind-research @f5de0ed, nfnets/base.py, Apache-2.0.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmrev.models.layers.linear import linear, prefers_onednn
+from mmrev.models.layers.packed import ACTIVATIONS, Packed, packed_conv, packs
 from mmrev.models.layers.parameter_cache import ParameterCache
 
 # deepmind: rsqrt(max(var * fan_in, FLOOR)); timm: rsqrt((var + EPS) * fan_in).
 FLOOR = 1e-4
 EPS = 1e-5
 FLAVOURS = ("deepmind", "timm")
+NEXT_TO_NOTHING = 2.0**-40
 # 1 / the standard deviation of a standard normal variable's GELU.
 GELU_GAMMA = 1.7015043497085571
 
 
-def gelu(flavour: str) -> nn.GELU:
-    """The activation, without its factor `GELU_GAMMA`.
+# The activation, without its factor `GELU_GAMMA`: by tanh or exact.
+GELUS = {"deepmind": "gelu_tanh", "timm": "gelu"}
 
-    Args:
-        flavour: 'deepmind' computes it by tanh, 'timm' exactly.
-    """
+
+def gelu(flavour: str) -> nn.GELU:
+    """The activation as a module."""
     return nn.GELU(approximate="tanh" if flavour == "deepmind" else "none")
 
 
@@ -51,7 +56,7 @@ class _Standardize(torch.autograd.Function):
         if flavour == "deepmind":
             scale = torch.minimum(scale, FLOOR**-0.5 / rstd)
         ctx.save_for_backward(weight, gain, mean, rstd, scale)
-        result = result * (scale * gain[:, None])
+        result.mul_(scale * gain[:, None])
         return result.view_as(weight).to(weight.dtype)
 
     @staticmethod
@@ -59,18 +64,25 @@ class _Standardize(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, gain, mean, rstd, scale = ctx.saved_tensors
         rows, gradient = _wide(weight.flatten(1)), _wide(gradient.flatten(1))
-        fan_in = rows.shape[1]
-        average = gradient.mean(1, keepdim=True)
-        along = torch.linalg.vecdot(gradient, rows)[:, None] / fan_in - average * mean
-        along = along * rstd  # mean of the gradient times the normalised row
-        to_gain = (fan_in * along * scale).flatten()
-        factor = scale * gain[:, None] * rstd
-        # Below the floor a row is scaled by a constant: nothing is projected out.
-        along = along * (scale >= fan_in**-0.5)
-        slope = -factor * along * rstd
-        shift = -factor * average - slope * mean
-        to_weight = torch.addcmul(torch.addcmul(shift, gradient, factor), rows, slope)
-        return to_weight.view_as(weight), to_gain, None
+        # Rows are to a batch norm what channels are to maps, and its gradient is one
+        # kernel. Below the floor a row is scaled by a constant, and what a norm takes
+        # away along the row must not be; it is as the square of the norm's 1 / std.
+        free = scale < rows.shape[1] ** -0.5
+        inverse = torch.where(free, NEXT_TO_NOTHING, rstd)
+        scale = scale * rstd / inverse
+        to_weight, to_gain, _ = torch.ops.aten.native_batch_norm_backward(
+            gradient[None],
+            rows[None],
+            (scale * gain[:, None]).flatten(),
+            None,
+            None,
+            mean.flatten(),
+            inverse.flatten(),
+            True,
+            0.0,
+            [True, True, False],
+        )
+        return to_weight.view_as(weight), to_gain * scale.flatten(), None
 
 
 class WSConv2d(nn.Conv2d):
@@ -79,7 +91,8 @@ class WSConv2d(nn.Conv2d):
     The padding is TensorFlow's: the output has ceil(size / stride) pixels, and an odd
     pixel of padding goes to the right and bottom. While gradients are off or the
     parameters frozen, and the module is not training, the standardised kernels are
-    kept; they take as much memory again as the weights.
+    kept, where it is faster in oneDNN's layout; they take as much memory again as the
+    weights.
 
     Args:
         in_channels: C_in.
@@ -89,6 +102,7 @@ class WSConv2d(nn.Conv2d):
         groups: of the convolution.
         input_scale: a constant that the input is to be multiplied with.
         flavour: 'deepmind' or 'timm', how small variances are kept from zero.
+        activation: what follows, 'gelu' of that flavour, see `gelu`, or None.
     """
 
     def __init__(
@@ -100,6 +114,7 @@ class WSConv2d(nn.Conv2d):
         groups: int = 1,
         input_scale: float = 1.0,
         flavour: str = "deepmind",
+        activation: str | None = None,
     ):
         padding = kernel_size // 2 if stride == 1 else 0
         super().__init__(
@@ -108,18 +123,40 @@ class WSConv2d(nn.Conv2d):
         self.gain = nn.Parameter(torch.ones(out_channels))
         self.input_scale = input_scale
         self.flavour = flavour
+        self.activation = activation and GELUS[flavour]
         self._cache = ParameterCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        if self.training:
-            weight = self.standardized_weight()
-        else:
-            parameters = (self.weight, self.gain)
-            weight = self._cache.get(parameters, self.standardized_weight)
         if self.stride[0] > 1:
             height, width = (self._padding(size) for size in x.shape[-2:])
             x = F.pad(x, (*width, *height))
+        parameters = (self.weight, self.gain)
+        if self.training:
+            weight = self.standardized_weight()
+        elif self._cache.keeps([*parameters, self.bias]) and packs(x):
+            run = self._cache.get(parameters, partial(self._packed, x), form="packed")
+            return run(x, self.bias)
+        else:
+            weight = self._cache.get(parameters, self.standardized_weight)
+        x = self._convolved(x, weight)
+        return ACTIVATIONS[self.activation](x) if self.activation else x
+
+    def _packed(self, x: Tensor) -> Packed:
+        weight, settings = self.standardized_weight(), (self.padding[0], self.groups)
+        return packed_conv(x, weight, self.stride[0], *settings, self.activation)
+
+    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
+        """`nn.Conv2d`; of single pixels by `linear`, whose gradients are faster."""
+        pixels, matrix = x.permute(0, 2, 3, 1), weight.flatten(1)
+        if (
+            self.kernel_size[0] == self.groups == 1
+            and pixels.is_contiguous()
+            and prefers_onednn(pixels, matrix)
+        ):
+            return linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
+        if pixels.is_contiguous():  # or it and its gradients would each do this
+            weight = weight.contiguous(memory_format=torch.channels_last)
         return self._conv_forward(x, weight, self.bias)
 
     def standardized_weight(self) -> Tensor:

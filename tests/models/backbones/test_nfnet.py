@@ -12,6 +12,7 @@ from mmrev.checkpoints import convert_state_dict
 from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.nfnet import ARCHITECTURES, NFNet
+from mmrev.models.layers import WSConv2d
 from mmrev.models.necks import NFNetPooling
 
 SMALL = {"channels": [16, 24, 32, 40], "depths": [1, 2, 2, 1], "group_width": 8}
@@ -313,6 +314,19 @@ def test_evaluation_after_training_uses_the_trained_weights():
         fresh.load_state_dict(model.state_dict())
         assert_close(after, fresh(pixels)[-1].detach())
         assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_maps_are_channels_last(training):
+    """Every map, that no convolution has to reorder one."""
+    model, seen = small().train(training), []
+    for module in model.modules():
+        if isinstance(module, WSConv2d):
+            module.register_forward_hook(lambda *call: seen.append(call[-1]))
+    with torch.set_grad_enabled(training):
+        seen += model(torch.randn(1, 3, 64, 70))
+    assert len(seen) > 30
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
 def test_initial_values():

@@ -190,8 +190,10 @@ def test_nothing_is_kept_in_training():
 def test_kernels_of_a_frozen_module_are_kept_and_pass_gradients_on():
     module = kept(requires_grad=False)
     image = IMAGE.clone().requires_grad_()
+    module(image)  # oneDNN's layout knows no gradient
+    count = module.count
     module(image).sum().backward()
-    assert module.count == 1
+    assert module.count == count
     assert image.grad.abs().sum() > 0
 
 
