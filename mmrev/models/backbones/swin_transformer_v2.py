@@ -36,7 +36,7 @@ from mmrev.models.backbones.base import (
     resolve_arch,
 )
 from mmrev.models.layers.keeping import is_traced, kept
-from mmrev.models.layers.linear import Linear, linear
+from mmrev.models.layers.linear import Linear
 from mmrev.models.layers.padding import pad_to_multiple
 from mmrev.models.layers.parameter_cache import ParameterCache
 from mmrev.registry import MODELS
@@ -257,7 +257,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, groups: Sequence) -> 
         )
         results.append(result.transpose(1, 2))
         start = stop
-    return torch.cat(results)
+    # Where this is recorded, attention may give another memory order.
+    if len(results) > 1 or is_traced():
+        return torch.cat(results)
+    return results[0].contiguous()
 
 
 class _Attend(torch.autograd.Function):
@@ -323,9 +326,12 @@ def _coordinates(side: int, pretrained_window: int, device: torch.device) -> Ten
     return offsets.sign() * offsets.abs().add(1).log2() / 3
 
 
-def _middle(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """The offsets that occur in a smaller window, (2 H - 1, 2 W - 1, ...)."""
-    for axis, length in enumerate(window):
+def _middle(table: Tensor, window: tuple[int, int], first: int) -> Tensor:
+    """The offsets that occur in a smaller window, on an axis and the next.
+
+    (..., 2 n - 1, 2 n - 1, ...) to (..., 2 H - 1, 2 W - 1, ...).
+    """
+    for axis, length in enumerate(window, first):
         spare = (table.shape[axis] + 1) // 2 - length
         table = table.narrow(axis, spare, 2 * length - 1)
     return table
@@ -349,7 +355,7 @@ class WindowAttention(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(CPB_HIDDEN, num_heads, bias=False),
         )
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.qkv = Linear(channels, 3 * channels, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(channels))
         self.v_bias = nn.Parameter(torch.zeros(channels))
         self.proj = Linear(channels, channels)
@@ -372,20 +378,19 @@ class WindowAttention(nn.Module):
         # The largest window's table, once kept, holds every smaller one's.
         largest = (side, side) if self._table.keeps(weights) else window
         table = self._table.get(weights, partial(self._bias_table, largest, side))
-        # Sliding over the reversed table gives each key's bias for the last query
-        # first.
-        table = _middle(table, window).flip(0, 1)
-        bias = table.unfold(0, height, 1).unfold(1, width, 1).flip(0, 1)
-        tokens = height * width
-        return bias.permute(2, 0, 1, 3, 4).reshape(-1, tokens, tokens)
+        # A query's biases are a piece of it; the last query's is the first.
+        pieces = _middle(table, window, 1).unfold(1, height, 1).unfold(2, width, 1)
+        return pieces.flip(1, 2).reshape(-1, height * width, height * width)
 
     def _bias_table(self, window: tuple[int, int], side: int) -> Tensor:
-        """The bias of each offset, (2 H - 1, 2 W - 1, heads), in fp32."""
+        """The bias of each offset of a key, (heads, 2 H - 1, 2 W - 1), in fp32."""
         weight = self.cpb_mlp[0].weight
         with _without_autocast(weight.device):
             offsets = _coordinates(side, self.pretrained_window, weight.device)
-            offsets = _middle(offsets, window).to(weight.dtype)
-            return 16 * _at_least_fp32(self.cpb_mlp(offsets)).sigmoid()
+            # Of a query from its key; negative ones are its of the query.
+            offsets = -_middle(offsets, window, 0).to(weight.dtype)
+            bias = 16 * _at_least_fp32(self.cpb_mlp(offsets)).sigmoid()
+            return bias.permute(2, 0, 1).contiguous()
 
     def forward(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
         """Attend inside each window.
@@ -398,21 +403,24 @@ class WindowAttention(nn.Module):
         Returns:
             (n, N, C).
         """
-        count, tokens, channels = windows.shape
+        count, tokens, _ = windows.shape
         k_bias = torch.zeros_like(self.v_bias)
         qkv_bias = torch.cat([self.q_bias, k_bias, self.v_bias])
-        qkv = linear(windows, self.qkv.weight, qkv_bias)
+        qkv = self.qkv(windows, qkv_bias)
         with _without_autocast(windows.device):
             full = _at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
             scale = _at_least_fp32(self.logit_scale).clamp(max=MAX_LOGIT_SCALE)
             scale = scale.exp().view(-1, 1)
             scale = torch.stack([scale, torch.ones_like(scale)])
             length = torch.linalg.vector_norm(full[:, :, :2], dim=-1, keepdim=True)
-            unit = full[:, :, :2] * (scale / length.masked_fill(length == 0, math.inf))
+            scale = scale / length.masked_fill(length == 0, math.inf)
+            unit = full[:, :, :2]
+            # In place where no gradient needs them: new memory takes time.
+            unit = unit * scale if torch.is_grad_enabled() else unit.mul_(scale)
             q, k, v = (i.transpose(1, 2) for i in (*unit.unbind(2), full[:, :, 2]))
             attend = _attend if is_traced() else _Attend.apply
             attended = attend(q, k, v, bias, groups)
-        return self.proj(attended.view(count, tokens, channels).to(qkv.dtype))
+        return self.proj(attended.view(windows.shape).to(qkv.dtype))
 
 
 class ShiftedWindows(nn.Module):
@@ -514,7 +522,8 @@ class PostNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to (N, H, W, C)."""
-        return x + self.drop_path(self.norm(self.layer(x)))
+        # In place: autograd needs the norm's input, not what it gave.
+        return self.drop_path(self.norm(self.layer(x))).add_(x)
 
 
 class Block(nn.Sequential):
@@ -536,8 +545,7 @@ class Block(nn.Sequential):
     ):
         mlp = nn.Sequential(
             OrderedDict(
-                fc1=Linear(channels, 4 * channels),
-                act=nn.GELU(),
+                fc1=Linear(channels, 4 * channels, activation="gelu"),
                 fc2=Linear(4 * channels, channels),
             )
         )
