@@ -106,8 +106,8 @@ class SharpnessAware:
     def _descend(self) -> None:
         if self._start:
             with torch.no_grad():
-                now, then = ([*map(local, ts)] for ts in zip(*self._start, strict=True))
-                torch._foreach_copy_(now, then)
+                moved, then = zip(*self._start, strict=True)
+                torch._foreach_copy_([*map(local, moved)], list(then))
         self._start = []
 
     def _climb(self, loss: Tensor) -> None:
@@ -124,9 +124,11 @@ class SharpnessAware:
             # The host waits for the device once.
             length = torch.nn.utils.get_total_norm(gradients).item()
             if 0 < length < math.inf:
-                self._start = [(p, p.detach().clone()) for p in moving]
                 with torch.no_grad():
                     now, along = ([*map(local, ts)] for ts in (moving, gradients))
+                    then = [torch.empty_like(tensor) for tensor in now]
+                    torch._foreach_copy_(then, now)
+                    self._start = list(zip(moving, then, strict=True))
                     torch._foreach_add_(now, along, alpha=self.rho / length)
         finally:
             for parameter, gradient in zip(parameters, accumulated, strict=True):
