@@ -4,7 +4,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from mmrev.models.layers.packed import packed_conv, packs
+from mmrev.models.layers.packed import packed_conv, packed_dtype
 from mmrev.models.layers.parameter_cache import ParameterCache
 
 
@@ -22,12 +22,12 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         used = [p for p in (self.weight, self.bias) if p is not None]
-        if self.training or not (self._packed.keeps(used) and packs(x)):
-            return super().forward(x)
-        pack = partial(
-            packed_conv, x, self.weight, self.stride[0], self.padding[0], self.groups
-        )
-        return self._packed.get([self.weight], pack)(x, self.bias)
+        keeps = not self.training and self._packed.keeps(used)
+        if keeps and (dtype := packed_dtype(x)):
+            settings = self.stride[0], self.padding[0], self.groups
+            pack = partial(packed_conv, x, self.weight, dtype, *settings)
+            return self._packed.get([self.weight], pack, form=dtype)(x, self.bias)
+        return super().forward(x)
 
     def train(self, mode: bool = True) -> "Conv2d":
         """Set the mode, forget the copy; return self."""

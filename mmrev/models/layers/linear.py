@@ -11,8 +11,8 @@ from mmrev.models.layers.keeping import is_traced, is_watched
 from mmrev.models.layers.packed import (
     ACTIVATIONS,
     HAS_AVX512,
+    packed_dtype,
     packed_linear,
-    packs,
     times,
 )
 from mmrev.models.layers.parameter_cache import ParameterCache
@@ -110,9 +110,10 @@ class Linear(nn.Linear):
         """(..., C_in) to (..., C_out); a bias may be given to a layer without one."""
         bias = self.bias if bias is None else bias
         used = [self.weight] if bias is None else [self.weight, bias]
-        if not self.training and self._packed.keeps(used) and packs(x):
-            pack = partial(packed_linear, self.weight, self.activation)
-            return self._packed.get([self.weight], pack)(x, bias)
+        keeps = not self.training and self._packed.keeps(used)
+        if keeps and (dtype := packed_dtype(x)):
+            pack = partial(packed_linear, self.weight, dtype, self.activation)
+            return self._packed.get([self.weight], pack, form=dtype)(x, bias)
         x = linear(x, self.weight, bias)
         return ACTIVATIONS[self.activation](x) if self.activation else x
 

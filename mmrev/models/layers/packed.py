@@ -33,16 +33,23 @@ Packed = Callable[[Tensor, Tensor | None], Tensor]
 """Computes a layer of an input and a bias, (C_out,) or None."""
 
 
-def packs(x: Tensor) -> bool:
-    """Whether packed layers take an input: fp32 on a CPU, that wants no gradient."""
-    return (
-        HAS_AVX512
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
-        and not (x.requires_grad and torch.is_grad_enabled())
-    )
+# Those that the processor multiplies by itself.
+_DTYPES = [torch.float32]
+if HAS_AVX512 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _DTYPES.append(torch.bfloat16)
+
+
+def packed_dtype(x: Tensor) -> torch.dtype | None:
+    """In what packed layers compute of an input, as autocast would; None: they do not.
+
+    They take inputs on a CPU that want no gradient.
+    """
+    dtype = x.dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    wants_gradient = x.requires_grad and torch.is_grad_enabled()
+    fits = HAS_AVX512 and x.device.type == "cpu" and x.numel() > 0 and dtype in _DTYPES
+    return dtype if fits and not wants_gradient else None
 
 
 def times(
@@ -63,16 +70,30 @@ def times(
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
 
 
-def packed_linear(weight: Tensor, activation: str | None = None) -> Packed:
-    """`times` with a packed copy of weights (C_out, C_in)."""
+def packed_linear(
+    weight: Tensor, dtype: torch.dtype, activation: str | None = None
+) -> Packed:
+    """`times` with a packed copy of weights.
+
+    Args:
+        weight: (C_out, C_in).
+        dtype: of `packed_dtype`.
+        activation: a name in `ACTIVATIONS`, or None.
+    """
+    weight = weight.detach().to(dtype)
     # The layout is good for any number of rows, whichever is named.
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
-    return lambda x, bias: times(x, packed, bias, activation)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+
+    def run(x: Tensor, bias: Tensor | None) -> Tensor:
+        return times(x.to(dtype), packed, _to(bias, dtype), activation)
+
+    return run
 
 
 def packed_conv(
     x: Tensor,
     weight: Tensor,
+    dtype: torch.dtype,
     stride: int,
     padding: int,
     groups: int,
@@ -83,6 +104,7 @@ def packed_conv(
     Args:
         x: the first map; the layout is chosen for it, and good for other sizes.
         weight: (C_out, C_in / groups, k, k).
+        dtype: of `packed_dtype`.
         stride: of the convolution.
         padding: of the convolution.
         groups: of the convolution.
@@ -91,20 +113,24 @@ def packed_conv(
     Returns:
         What computes it, in channels-last memory order.
     """
-    weight = weight.detach()
     if weight.shape[-1] == stride == groups == 1 and not padding:
         # As a convolution its layout would suit one size of maps, and others be
         # computed ten times slower.
-        run = packed_linear(weight.flatten(1), activation)
-        return lambda x, bias: run(x.permute(0, 2, 3, 1), bias).permute(0, 3, 1, 2)
+        product = packed_linear(weight.flatten(1), dtype, activation)
+        return lambda x, bias: product(x.permute(0, 2, 3, 1), bias).permute(0, 3, 1, 2)
     settings = [padding] * 2, [stride] * 2, [1, 1], groups
+    weight = weight.detach().to(dtype)
     packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *settings, x.shape)
     name, algorithm = _FUSED[activation]
 
     def run(x: Tensor, bias: Tensor | None) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(dtype, memory_format=torch.channels_last)
         return torch.ops.mkldnn._convolution_pointwise(
-            x, packed, bias, *settings, name, [], algorithm
+            x, packed, _to(bias, dtype), *settings, name, [], algorithm
         )
 
     return run
+
+
+def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if bias is None else bias.to(dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmrev.models.layers.linear import linear, prefers_onednn
-from mmrev.models.layers.packed import ACTIVATIONS, Packed, packed_conv, packs
+from mmrev.models.layers.packed import ACTIVATIONS, Packed, packed_conv, packed_dtype
 from mmrev.models.layers.parameter_cache import ParameterCache
 
 # deepmind: rsqrt(max(var * fan_in, FLOOR)); timm: rsqrt((var + EPS) * fan_in).
@@ -134,17 +134,18 @@ class WSConv2d(nn.Conv2d):
         parameters = (self.weight, self.gain)
         if self.training:
             weight = self.standardized_weight()
-        elif self._cache.keeps([*parameters, self.bias]) and packs(x):
-            run = self._cache.get(parameters, partial(self._packed, x), form="packed")
-            return run(x, self.bias)
+        elif self._cache.keeps([*parameters, self.bias]) and (dtype := packed_dtype(x)):
+            pack = partial(self._packed, x, dtype)
+            return self._cache.get(parameters, pack, form=dtype)(x, self.bias)
         else:
             weight = self._cache.get(parameters, self.standardized_weight)
         x = self._convolved(x, weight)
         return ACTIVATIONS[self.activation](x) if self.activation else x
 
-    def _packed(self, x: Tensor) -> Packed:
-        weight, settings = self.standardized_weight(), (self.padding[0], self.groups)
-        return packed_conv(x, weight, self.stride[0], *settings, self.activation)
+    def _packed(self, x: Tensor, dtype: torch.dtype) -> Packed:
+        weight = self.standardized_weight()
+        settings = self.stride[0], self.padding[0], self.groups, self.activation
+        return packed_conv(x, weight, dtype, *settings)
 
     def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
         """`nn.Conv2d`; of single pixels by `linear`, whose gradients are faster."""

@@ -21,7 +21,7 @@ sees_avx512 = pytest.mark.skipif(
 def test_linear(activation, bias):
     torch.manual_seed(0)
     weight, bias = torch.randn(9, 6), torch.randn(9) if bias else None
-    run = packed.packed_linear(weight, activation)
+    run = packed.packed_linear(weight, torch.float32, activation)
     for shape in [(1,), (5,), (2, 3, 200)]:
         x = torch.randn(*shape, 6)
         assert_close(run(x, bias), PLAIN[activation](F.linear(x, weight, bias)))
@@ -38,7 +38,9 @@ def test_conv(kernel, stride, groups, activation):
     weight, bias = torch.randn(16, 8 // groups, kernel, kernel), torch.randn(16)
     settings = dict(stride=stride, padding=kernel // 2, groups=groups)
     first = torch.randn(1, 8, 12, 10)
-    run = packed.packed_conv(first, weight, activation=activation, **settings)
+    run = packed.packed_conv(
+        first, weight, torch.float32, activation=activation, **settings
+    )
     for x in (first, torch.randn(3, 8, 7, 31).to(memory_format=torch.channels_last)):
         result = run(x, bias)
         assert_close(result, PLAIN[activation](F.conv2d(x, weight, bias, **settings)))
@@ -97,11 +99,28 @@ def test_frozen_layers_use_it_until_an_input_wants_a_gradient(layer, monkeypatch
     assert x.grad.abs().sum() > 0
 
 
+@pytest.mark.skipif(
+    torch.bfloat16 not in packed._DTYPES, reason="the processor knows no bfloat16"
+)
+def test_bfloat16_takes_its_turn_with_float32(layer, monkeypatch):
+    """As autocast would, and in whichever order; one of both is kept."""
+    module, x = layer
+    expected = module(x)
+    module.eval()
+    half = torch.autocast("cpu", torch.bfloat16)(module)
+    with torch.no_grad():
+        for run, dtype in [(half, torch.bfloat16), (module, torch.float32)] * 2:
+            result = run(x)
+            assert result.dtype == dtype
+            assert_close(result.float(), expected, dtype)
+        assert times_packed(monkeypatch, lambda: half(x)) == 1
+
+
 ELSEWHERE = {
     "training": lambda m, x: m.train()(x),
     "gradients": lambda m, x: torch.enable_grad()(m)(x),
     "another dtype": lambda m, x: m.double()(x.double()),
-    "autocast": lambda m, x: torch.autocast("cpu", torch.bfloat16)(m)(x),
+    "fp16 autocast": lambda m, x: torch.autocast("cpu", torch.float16)(m)(x),
     "no pixels": lambda m, x: m(x[:0]),
     "traced": lambda m, x: torch.jit.trace(m, x, check_trace=False)(x),
 }
