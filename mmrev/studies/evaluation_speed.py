@@ -13,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from rich.table import Table
 
 from mmrev.console import hushed, show
+from mmrev.errors import UserError
 from mmrev.measure.speed import paired_times
 
 with hushed():  # mmdet says what it does without
@@ -22,7 +23,7 @@ with hushed():  # mmdet says what it does without
     from mmrev.evaluation.coco_metric import CocoMetric
     from mmrev.evaluation.iou_metric import IoUMetric
 
-_HEIGHT, _WIDTH = 480, 640
+HEIGHT, WIDTH = 480, 640
 _OBJECTS = 7  # annotations an image, as in COCO
 
 
@@ -35,7 +36,15 @@ def detection_case(
 
     Returns:
         What a COCO file holds, and what a detector hands to a metric.
+
+    Raises:
+        UserError: one of the numbers is below 1.
     """
+    if min(images, detections, classes) < 1:
+        raise UserError(
+            "expected --images, --detections and --classes of at least 1, got "
+            f"{images}, {detections} and {classes}."
+        )
     rng = np.random.default_rng(seed)
     annotations, samples = [], []
     for image in range(1, images + 1):
@@ -68,13 +77,13 @@ def detection_case(
         samples.append(
             {
                 "img_id": image,
-                "ori_shape": (_HEIGHT, _WIDTH),
+                "ori_shape": (HEIGHT, WIDTH),
                 "pred_instances": instances,
             }
         )
     truth = {
         "images": [
-            {"id": image, "height": _HEIGHT, "width": _WIDTH, "file_name": ""}
+            {"id": image, "height": HEIGHT, "width": WIDTH, "file_name": ""}
             for image in range(1, images + 1)
         ],
         "annotations": annotations,
@@ -181,7 +190,7 @@ def print_evaluation_speed(
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    corner = rng.uniform(0, (0.6 * _WIDTH, 0.6 * _HEIGHT), (count, 2))
+    corner = rng.uniform(0, (0.6 * WIDTH, 0.6 * HEIGHT), (count, 2))
     return np.hstack([corner, corner + np.exp(rng.uniform(2, 5, (count, 2)))])
 
 
