@@ -129,21 +129,22 @@ def _forward_head(
     head: nn.Module, decoder_out: Tensor, mask_feature: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor | _Factors, Tensor]:
     """Mask2Former's predictions, in training with factors in the place of masks."""
+    predict = partial(type(head)._forward_head, head, decoder_out, mask_feature, size)
+    keeping = head.training and torch.is_grad_enabled()
+    if not keeping or torch.compiler.is_compiling():  # which decides what is kept
+        return predict()
     found: list[Tensor] = []
-    hook = head.mask_embed.register_forward_hook(lambda *call: found.append(call[-1]))
-    with hook:
-        predict = type(head)._forward_head
-        scores, masks, attention = predict(head, decoder_out, mask_feature, size)
-    if head.training and torch.is_grad_enabled():
-        masks = _Factors(*found, mask_feature)
-    return scores, masks, attention
+    embed = head.mask_embed
+    with embed.register_forward_hook(lambda *call: found.append(call[-1])):
+        scores, _, attention = predict()
+    return scores, _Factors(*found, mask_feature), attention
 
 
 def _loss(
     head: nn.Module, scores: Tensor, masks: Tensor | _Factors, *others: Any
 ) -> tuple[Tensor, ...]:
     """Mask2Former's loss of what one layer predicts, by what runs again."""
-    if isinstance(masks, Tensor):  # as in evaluation
+    if isinstance(masks, Tensor):  # as in evaluation mode
         plain = MethodType(type(head)._loss_by_feat_single, head)
         return recompute(plain, scores, masks, *others)
     return recompute(MethodType(_loss_of_factors, head), scores, *masks, *others)

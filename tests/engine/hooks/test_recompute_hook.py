@@ -5,6 +5,9 @@ import scheduled
 import torch
 from mmdet.models.layers.transformer import DetrTransformerEncoderLayer
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from resolved import resolve, use_scope
+from shrink import shrink
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -12,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from mmrev.engine import RecomputeHook
 from mmrev.engine.strategies import FSDP2Strategy
 from mmrev.registry import HOOKS
+from mmrev.runs.typical import training_batch
 
 HOOK = dict(type="mmrev.RecomputeHook")
+MASKS = "vanillanet/vanillanet-5_mask2former_8xb2-160k_ade20k-512x512"
 
 
 def assert_same(actual, expected):
@@ -85,6 +90,35 @@ def gradients(rank, shard, again):
 def test_gradients_of_several_processes(process_pair, shard):
     plain, _ = process_pair.run(gradients, shard, False)
     for found in process_pair.run(gradients, shard, True):
+        assert_same(found, plain)
+
+
+def whole_gradients(rank, again):
+    """Of Mask2Former, whose losses take means over processes as they run again."""
+    cfg = shrink(resolve(MASKS))
+    use_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    net = MODELS.build(cfg.model)
+    net.init_weights()
+    if again:
+        RecomputeHook().apply(net)
+    model = DistributedDataParallel(net.train(), broadcast_buffers=False)
+    data = training_batch(cfg, (64, 64), 2)
+    # Not as many objects in one process as in the other.
+    data = {key: values[: 1 + rank] for key, values in data.items()}
+    data = net.data_preprocessor(data, True)
+    torch.manual_seed(rank)
+    losses = model(**data, mode="loss")
+    net.parse_losses(losses)[0].backward()
+    return [p.grad for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_losses_over_several_processes(process_pair):
+    plain, _ = process_pair.run(whole_gradients, False)
+    assert len(plain) > 100
+    for found in process_pair.run(whole_gradients, True):
         assert_same(found, plain)
 
 
