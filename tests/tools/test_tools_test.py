@@ -122,6 +122,45 @@ def test_segmentation_leaves_a_record_and_pictures(run, project, tmp_path):
     assert picture.shape == image.shape and (picture != image).any()
 
 
+EQUAL_SIZES = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(64, 64)),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="PackSegInputs"),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "resized"),
+    [
+        ("det.py", DET, "pipeline.1.keep_ratio=False"),
+        ("seg.py", SEG, f"pipeline={EQUAL_SIZES}"),
+    ],
+)
+def test_batches_of_one_size_leave_the_figures_of_single_images(
+    run, tmp_path, config, weights, resized
+):
+    records, predictions = [], []
+    for batch in (1, 3):
+        out = tmp_path / str(batch)
+        result = run(
+            *("test", config, weights, "--work-dir", out, "--out", out / "out.npz"),
+            *("--show-dir", out / "shown", "--cfg-options"),
+            f"test_dataloader.dataset.{resized}",
+            f"test_dataloader.batch_size={batch}",
+            "test_dataloader.batch_sampler={'type': 'mmrev.SameSizeBatchSampler'}",
+        )
+        assert result.status == 0 and "different" not in result.out + result.err
+        (path,) = (out / "records").glob("*.json")
+        records.append(json.loads(path.read_text()))
+        predictions.append(dict(read_predictions(out / "out.npz")))
+        assert len(list((out / "shown").iterdir())) == 4
+    single, together = records
+    assert together["metrics"] == pytest.approx(single["metrics"], abs=1e-3)
+    assert together["dataset"] == single["dataset"]
+    assert predictions[1].keys() == predictions[0].keys()
+
+
 @pytest.mark.parametrize(("config", "weights"), [("det.py", DET), ("seg.py", SEG)])
 def test_tta(run, tmp_path, config, weights):
     result = run("test", config, weights, "--tta", "--work-dir", tmp_path)
