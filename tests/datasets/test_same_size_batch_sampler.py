@@ -113,8 +113,11 @@ def names_in(batch) -> list[str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_detection(coco, workers):
-    found = list(loader(settings(), num_workers=workers))
+    batches = loader(settings(), num_workers=workers, persistent_workers=workers > 0)
+    found = list(batches)
     assert all(len(sizes_in(batch)) == 1 for batch in found)
+    # A test of every stitch asks again.
+    assert list(map(names_in, batches)) == list(map(names_in, found))
     # 96 x 64 comes of 48 x 32, too; of equal size, in the order of the data set.
     assert [names_in(batch) for batch in found] == [
         *(["01", "03", "05", "06"], ["08", "10", "11"]),
