@@ -13,7 +13,7 @@ from mmrev.runs.model import unlogged
 from mmrev.runs.nodes import custom_hooks, walk
 from mmrev.runs.refusals import named_refusals
 
-__all__ = ["scratch_model", "take_size"]
+__all__ = ["scratch_model", "take_size", "without_weights"]
 
 
 def scratch_model(cfg: Config) -> nn.Module:
@@ -27,8 +27,12 @@ def scratch_model(cfg: Config) -> nn.Module:
     Raises:
         UserError: the config has a mistake.
     """
+    own = copy.deepcopy(cfg.model)  # which mmdet writes into
+    if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
+        own.setdefault("data_preprocessor", cfg.data_preprocessor)
+    without_weights(own)
     with named_refusals(cfg), seeded(0), unlogged():
-        model = MODELS.build(_without_weights(cfg))
+        model = MODELS.build(own)
         model.init_weights()
         for settings in custom_hooks(cfg, CouplingHook):
             hook = HOOKS.build(settings)
@@ -46,12 +50,9 @@ def take_size(model: nn.Module, size: tuple[int, int]) -> None:
         preprocessor.size = size
 
 
-def _without_weights(cfg: Config) -> ConfigDict:
-    """The model of a config, which starts from no file of weights."""
-    model = copy.deepcopy(cfg.model)  # which mmdet writes into
-    if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
-        model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    for node in list(walk(model)):
+def without_weights(settings: ConfigDict) -> None:
+    """Let what a part of a config builds start from no file of weights."""
+    for node in list(walk(settings)):
         if not isinstance(node.value, ConfigDict):
             continue
         stated = node.value.get("init_cfg") or []
@@ -60,4 +61,3 @@ def _without_weights(cfg: Config) -> ConfigDict:
             node.value.init_cfg = None
         if node.value.get("pretrained"):  # of timm, and of older mmdet
             node.value.pretrained = False if "model_name" in node.value else None
-    return model

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from mmrev.runs.arguments import OverrideAction, add_safe_argument
 from mmrev.studies.memory_modes.arguments import DTYPES
 
-__all__ = ["CHECKPOINT", "OWN", "PLAIN", "add_arguments"]
+__all__ = ["CHECKPOINT", "OWN", "PLAIN", "TASKS", "add_arguments"]
 
 OWN, PLAIN = "own", "plain"
 """What is no model's name, but can be compared with."""
@@ -32,7 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--against", metavar="WHAT", help=f"compared with, in turn: {other}")
     add("--against-options", **options, help="settings of what it is compared with")
     add("--deployed", action="store_true", help="VanillaNet, ReduceNet fused")
-    add("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    both = "default: both; of what is deployed 'forward' alone"
+    add("--task", nargs="+", choices=TASKS, help=both)
     sizes = "of images, pixels: 512 or 800x1216; default: a config's, else 224"
     add("--size", nargs="+", metavar="SIZE", help=sizes)
     add("--batch", nargs="+", type=int, default=[1], metavar="N", help="images")

@@ -33,6 +33,7 @@ from mmrev.studies.benchmark.subjects import (
     Subject,
     build,
     deploy,
+    deployable,
     end_fades,
 )
 from mmrev.studies.memory_modes.networks import STOCK, use_memory
@@ -234,9 +235,10 @@ class Contest:
     def _subject(self) -> Subject:
         args = self.args
         subject = self._built(args.what[0], args.cfg_options)
-        if args.deployed:
-            deploy(subject)
-        return subject
+        if not args.deployed:
+            return subject
+        deploy(subject)
+        return replace(subject, name=f"{subject.name}, deployed")
 
     def _other(self, subject: Subject) -> Subject:
         args = self.args
@@ -287,9 +289,10 @@ class Contest:
             UserError: they are of other shapes; or not the same though they must be.
         """
         args = self.args
+        both = (subject, other)
         weights = args.against in (OWN, PLAIN)  # whether both have the same
         if isinstance(subject, Levels):
-            levels = [self._levels(model) for model in (subject, other)]
+            levels = list(map(self._levels, both))
             wanted, found = map(_shapes, levels)
             if wanted != found:
                 raise UserError(
@@ -298,8 +301,11 @@ class Contest:
                     "out_indices in --cfg-options and --against-options."
                 )
             pairs = list(zip(*levels, strict=True))
+        elif args.deployed:  # what it computes while it trains is something else
+            parts = [Levels(one.name, deployable(one)[0]) for one in both]
+            pairs = list(zip(*map(self._levels, parts), strict=True))
         elif weights:
-            pairs = [tuple(self._loss(model) for model in (subject, other))]
+            pairs = [tuple(map(self._loss, both))]
         if not weights:
             return None
         difference = max(map(_difference, pairs))

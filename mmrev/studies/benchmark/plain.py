@@ -18,6 +18,7 @@ __all__ = ["PlainRevCol"]
 
 EPSILON = 1e-6
 LEAST_GAIN = 1e-3
+STRIDE = 32  # of the last level
 
 
 class _Norm(nn.LayerNorm):
@@ -117,7 +118,7 @@ class PlainRevCol(nn.Module):
     """The network of a `RevCol`, with a copy of its weights.
 
     Args:
-        model: whose network it is; sides of images are to be multiples of 32.
+        model: whose network it is.
 
     Raises:
         ValueError: if it is no RevCol, or one with stochastic depth, which leaves out
@@ -156,7 +157,17 @@ class PlainRevCol(nn.Module):
         self.load_state_dict(model.state_dict())
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images, (N, C, H, W), to the levels that the model returns."""
+        """Images, (N, C, H, W), to the levels that the model returns.
+
+        Raises:
+            ValueError: if a side is no multiple of 32, which the reference needs.
+        """
+        if any(side % STRIDE for side in x.shape[-2:]):
+            height, width = x.shape[-2:]
+            raise ValueError(
+                f"expected sides that are multiples of {STRIDE}, as the reference "
+                f"needs, got {height}x{width}."
+            )
         x = self.stem(x)
         states: list[Tensor | int] = [0] * len(self.columns[0].levels)
         for column in self.columns:

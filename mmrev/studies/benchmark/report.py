@@ -26,10 +26,24 @@ from mmrev.limits import TABLE, refuse_larger
 from mmrev.measure.speed import Spread
 from mmrev.studies.benchmark.measuring import Found
 
-__all__ = ["Benchmark", "Measurement", "load", "measurements", "save", "table"]
+__all__ = [
+    "Benchmark",
+    "Measurement",
+    "forms",
+    "load",
+    "measurements",
+    "save",
+    "table",
+]
 
 MEBIBYTE = 2**20
-SHARED = {"model": "", "images": "", "params M": " M parameters", "GMACs": " GMACs"}
+SHARED = {
+    "model": "",
+    "form": "",
+    "images": "",
+    "params M": " M parameters",
+    "GMACs": " GMACs",
+}
 """Columns that stand in the title, with what follows, where all lines have the same."""
 WORDS = ("file", "model", "form", "task", "images")
 
@@ -110,14 +124,6 @@ class Measurement(_Part):
     flops: Count
     loss: Finite | None
     ratio: Ratio | None
-
-    @property
-    def form(self) -> str:
-        """What tells it from others of its model at its place."""
-        words = [self.memory, self.dtype if self.dtype != "fp32" else None]
-        words += [self.layout if self.layout != "contiguous" else None]
-        words += ["compiled"] if self.compiled else []
-        return ", ".join(filter(None, words))
 
     @property
     def place(self) -> str:
@@ -223,15 +229,17 @@ def table(benchmarks: Mapping[str, Benchmark]) -> Table:
     Args:
         benchmarks: by the names of their files.
     """
-    rows, baselines = [], []
-    for name, benchmark in benchmarks.items():
+    named = [(name, one) for name, b in benchmarks.items() for one in b.measurements]
+    every = [one for _, one in named]
+    baselines = [one.ratio is None for one in every]
+    rows = []
+    for (name, one), form in zip(named, forms(every), strict=True):
         file = {"file": name} if len(benchmarks) > 1 else {}
-        rows += [{**file, **_row(one)} for one in benchmark.measurements]
-        baselines += [one.ratio is None for one in benchmark.measurements]
+        rows.append({**file, **_row(one, form)})
     shared = {
         name: rows[0][name]
         for name in SHARED
-        if len(rows) > 1 and len({row[name] for row in rows}) == 1
+        if len(rows) > 1 and rows[0][name] and len({row[name] for row in rows}) == 1
     }
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     names = [name for name in names if name not in shared]
@@ -249,12 +257,35 @@ def table(benchmarks: Mapping[str, Benchmark]) -> Table:
     return result
 
 
-def _row(one: Measurement) -> dict[str, str]:
+def forms(rows: Sequence[Measurement]) -> list[str]:
+    """For each row what tells its form from others', or is not the usual."""
+    usual = {"memory": None, "dtype": "fp32", "layout": "contiguous", "way": "eager"}
+    found = [
+        {
+            "memory": one.memory,
+            "dtype": one.dtype,
+            "layout": one.layout,
+            "way": "compiled" if one.compiled else "eager",
+        }
+        for one in rows
+    ]
+    varied = {key for key in usual if len({one[key] for one in found}) > 1}
+    return [
+        ", ".join(
+            word
+            for key, word in one.items()
+            if word and (key in varied or word != usual[key])
+        )
+        for one in found
+    ]
+
+
+def _row(one: Measurement, form: str) -> dict[str, str]:
     """The cells by column, empty where there is nothing to tell."""
     ratio, process = one.ratio, one.process_peak
     return {
         "model": one.model,
-        "form": one.form,
+        "form": form,
         "task": one.task,
         "images": one.place,
         "ms": _told(one.latency_ms, 1),

@@ -15,7 +15,7 @@ from mmrev.errors import UserError
 from mmrev.leaderboard.environment import hardware, software
 from mmrev.runs.config import load_config
 from mmrev.runs.typical import image_size
-from mmrev.studies.benchmark.arguments import OWN, PLAIN
+from mmrev.studies.benchmark.arguments import OWN, PLAIN, TASKS
 from mmrev.studies.benchmark.measuring import measure
 from mmrev.studies.benchmark.report import Benchmark, load, measurements, save, table
 from mmrev.studies.devices import require_device
@@ -37,6 +37,8 @@ def run(args: Namespace) -> None:
     Raises:
         UserError: names what is at fault.
     """
+    if args.out and not args.out.endswith(".json"):
+        raise UserError(f"--out must end in .json, got {args.out}.")
     draw = _drawing(args.plot or ())
     for path in filter(None, (args.out, *(args.plot or ()))):
         _require_writable(path)
@@ -103,8 +105,14 @@ def _checked(args: Namespace) -> Namespace:
         )
     if args.against == PLAIN and args.against_options:
         raise UserError("--against plain has the settings of the model, and no others.")
+    if args.deployed and "train" in (args.task or ()):
+        raise UserError(
+            "--deployed: expected --task forward, got train; the deployed form is not "
+            "trained."
+        )
     require_device(args.device)
     changed = dict(
+        task=args.task or list(TASKS[:1] if args.deployed else TASKS),
         size=[_size(text) for text in args.size or ()] or [_default_size(args)],
         cfg_options=args.cfg_options or {},
         against_options=args.against_options or {},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mmrev.measure.speed import Spread
-from mmrev.studies.benchmark.report import MEBIBYTE, Benchmark, Measurement
+from mmrev.studies.benchmark.report import MEBIBYTE, Benchmark, Measurement, forms
 
 __all__ = ["Chart", "Panel", "chart"]
 
@@ -53,8 +53,9 @@ def chart(benchmarks: Mapping[str, Benchmark]) -> Chart:
     found = [(file, one) for file, b in benchmarks.items() for one in b.measurements]
     models = list(dict.fromkeys(one.model for _, one in found))
     tasks: dict[str, dict[str, dict[str, Measurement]]] = {}
-    for file, one in found:
-        words = [one.model if len(models) > 1 else "", one.form]
+    told = forms([one for _, one in found])
+    for (file, one), form in zip(found, told, strict=True):
+        words = [one.model if len(models) > 1 else "", form]
         name = ", ".join(filter(None, words)) or one.model
         name = f"{file}: {name}" if len(benchmarks) > 1 else name
         tasks.setdefault(one.task, {}).setdefault(name, {})[one.place] = one

@@ -23,11 +23,11 @@ from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
 from mmrev.runs.model import unlogged
 from mmrev.runs.refusals import named_refusals
-from mmrev.runs.scratch import scratch_model, take_size
+from mmrev.runs.scratch import scratch_model, take_size, without_weights
 from mmrev.runs.typical import training_batch
 from mmrev.studies.memory_modes.networks import DTYPES, awake
 
-__all__ = ["Levels", "Place", "Subject", "build", "deploy", "end_fades"]
+__all__ = ["Levels", "Place", "Subject", "build", "deploy", "deployable", "end_fades"]
 
 SOURCES = ("mmrev", "timm", "mmpretrain")
 """What may precede a backbone's name, as in mmrev:RevCol."""
@@ -255,7 +255,8 @@ def _backbones(scope: str) -> dict[str, type]:
 
 
 def _of_settings(title: str, settings: Mapping[str, Any], scope: str) -> Levels:
-    settings = ConfigDict(copy.deepcopy(dict(settings)), init_cfg=None)
+    settings = ConfigDict(copy.deepcopy(dict(settings)))
+    without_weights(settings)
     cfg = Config(dict(model=settings, default_scope=scope))
     with named_refusals(cfg), _refusals(title), seeded(0), unlogged():
         module = ROOT.build(settings)
@@ -292,8 +293,8 @@ def _refusals(name: str) -> Iterator[None]:
         raise UserError(f"{name}: {text or type(error).__name__}") from error
 
 
-def deploy(subject: Subject) -> None:
-    """Let a subject become its deployed form, as after a training.
+def deployable(subject: Subject) -> list[Deployable]:
+    """The backbones of a subject that can be deployed.
 
     Raises:
         UserError: it has none.
@@ -304,8 +305,17 @@ def deploy(subject: Subject) -> None:
             f"--deployed: expected VanillaNet or ReduceNet, or a config with one, got "
             f"{subject.name}."
         )
+    return found
+
+
+def deploy(subject: Subject) -> None:
+    """Let a subject become its deployed form, as after a training.
+
+    Raises:
+        UserError: it has none.
+    """
     end_fades(subject)
-    for one in found:
+    for one in deployable(subject):
         one.eval()
         one.switch_to_deploy()
 
