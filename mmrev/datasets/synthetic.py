@@ -1,32 +1,39 @@
 """Batches of noise, as a loader would give them, for what needs no data set."""
 
+from math import ceil, sqrt
+
 import numpy as np
 import torch
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-__all__ = ["classification_batch", "detection_batch", "segmentation_batch"]
+__all__ = ["BOXES", "classification_batch", "detection_batch", "segmentation_batch"]
 
-# Of objects side by side, so that none is hidden, whatever the size of the images.
-_ROWS, _COLUMNS = 4, 5
+BOXES = 20
+"""In an image, unless it is said otherwise."""
 _IGNORED = 255
 
 
 def detection_batch(
-    size: tuple[int, int], count: int, classes: int = 80, with_masks: bool = False
+    size: tuple[int, int],
+    count: int,
+    classes: int = 80,
+    with_masks: bool = False,
+    boxes: int = BOXES,
 ) -> dict:
-    """Images with 20 boxes each, for mmdet.
+    """Images with boxes, for mmdet.
 
     Args:
         size: height and width of the images, pixels.
         count: images.
         classes: labels are below it.
         with_masks: whether the boxes are masks, too.
+        boxes: in each image.
     """
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
-    inputs, objects = _scenes(size, count, classes)
+    inputs, objects = _scenes(size, count, classes, boxes)
     samples = []
     for index, (boxes, labels) in enumerate(objects):
         sample = DetDataSample(metainfo=_metainfo(index, size))
@@ -74,22 +81,25 @@ def classification_batch(size: tuple[int, int], count: int, classes: int) -> dic
 
 
 def _scenes(
-    size: tuple[int, int], count: int, classes: int
+    size: tuple[int, int], count: int, classes: int, objects: int = BOXES
 ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """Images, (3, H, W), and of each its boxes, (20, 4), and their labels, (20,)."""
+    """Images, (3, H, W), and of each its boxes, (N, 4), and their labels, (N,)."""
     height, width = size
     generator = np.random.default_rng(0)
-    row, column = np.divmod(np.arange(_ROWS * _COLUMNS), _COLUMNS)
+    # Side by side, so that none is hidden, whatever the size of the images.
+    columns = ceil(sqrt(objects))
+    rows = ceil(objects / columns)
+    row, column = np.divmod(np.arange(objects), columns)
     corners = np.stack([column, row], 1)
-    images, objects = [], []
+    images, found = [], []
     for index in range(count):
         pixels = generator.integers(0, 256, (3, height, width), np.uint8)
         images.append(torch.from_numpy(pixels))
         boxes = np.concatenate([corners + 0.1, corners + 0.9], 1)
-        boxes *= np.array([width / _COLUMNS, height / _ROWS] * 2)
-        labels = (index + np.arange(len(boxes))) % classes
-        objects.append((torch.from_numpy(boxes).float(), torch.from_numpy(labels)))
-    return images, objects
+        boxes *= np.array([width / columns, height / rows] * 2)
+        labels = (index + np.arange(objects)) % classes
+        found.append((torch.from_numpy(boxes).float(), torch.from_numpy(labels)))
+    return images, found
 
 
 def _metainfo(index: int, size: tuple[int, int]) -> dict:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmrev.datasets.scenes import SceneSettings
 from mmrev.datasets.synthetic import (
+    BOXES,
     classification_batch,
     detection_batch,
     segmentation_batch,
@@ -69,13 +70,16 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def training_batch(cfg: Config, size: tuple[int, int], count: int) -> dict:
+def training_batch(
+    cfg: Config, size: tuple[int, int], count: int, boxes: int = BOXES
+) -> dict:
     """What the loader of a config would give, with 20 objects in every image.
 
     Args:
         cfg: of `load_config`.
         size: height and width of the images, pixels.
         count: images.
+        boxes: objects in every image of a detector.
     """
     if cfg.default_scope == "mmseg":
         return segmentation_batch(size, count, num_classes(cfg))
@@ -85,7 +89,7 @@ def training_batch(cfg: Config, size: tuple[int, int], count: int) -> dict:
         node.where.endswith(".with_mask") and node.value
         for node in walk(cfg.get("train_dataloader") or {})
     )
-    return detection_batch(size, count, num_classes(cfg), masks)
+    return detection_batch(size, count, num_classes(cfg), masks, boxes)
 
 
 def num_classes(cfg: Config) -> int:

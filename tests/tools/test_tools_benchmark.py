@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mmrev.models.backbones import RevCol
-from mmrev.studies.benchmark import measuring
+from mmrev.reversible import MEMORY_MODES
+from mmrev.studies.benchmark import arguments, measuring
 
 SMALL = "{'channels':[8,16,24,32],'depths':[1,1,1,1],'num_columns':3}"
 REVCOL = ("mmrev:RevCol", "--cfg-options", f"arch={SMALL}")
@@ -128,22 +129,33 @@ def test_others_backbones(measured):
 
 
 def test_timm_gives_the_levels_that_are_compared(measured):
-    arch = "arch={'channels':[64,128,256,512],'depths':[1,1,1,1],'group_width':64}"
+    arch = "arch={'channels':[64,128,256,512],'depths':[1,1,1,1],'group_width':32}"
     argv = ("mmrev:NFNet", "--cfg-options", arch, "out_indices=(2,3)")
     found, _ = measured(*argv, "--against", "timm:resnet18", "--task", "forward")
     assert found["measurements"][0]["model"] == "timm:resnet18"
 
 
-@pytest.mark.parametrize("config", ["det.py", "seg.py", "cls.py"])
-def test_whole_models(measured, config):
+@pytest.mark.parametrize(
+    ("config", "dtype"), [("det.py", "fp32"), ("seg.py", "bf16"), ("cls.py", "bf16")]
+)
+def test_whole_models(measured, config, dtype):
     options = ("--against", "own", "--against-options", "model.backbone.memory=store")
-    found, printed = measured(config, *options, "--dtype", "bf16")
+    found, printed = measured(config, *options, "--dtype", dtype)
     rows = found["measurements"]
     assert [row["task"] for row in rows] == ["forward"] * 2 + ["train"] * 2
     assert rows[2]["loss"] == rows[3]["loss"]
     assert rows[3]["ratio"]["difference"] == 0
     assert rows[3]["peak_memory"] < rows[2]["peak_memory"]
-    assert "bf16" in printed
+    assert ("bf16" in printed) is (dtype == "bf16")
+
+
+def test_boxes_of_a_detector(measured):
+    found, printed = measured("det.py", "--boxes", "1", "40", "--task", "train")
+    one, many = found["measurements"]
+    assert (one["boxes"], many["boxes"]) == (1, 40)
+    assert many["ratio"]["baseline"] == 0
+    assert many["loss"] != one["loss"] and many["peak_memory"] > one["peak_memory"]
+    assert "40 boxes" in printed
 
 
 def test_the_backbone_of_a_config(measured):
@@ -201,7 +213,7 @@ def test_what_was_measured_is_shown_and_drawn(run, measured, tmp_path):
 
 
 WHOLE = "expected a config, or mmrev:NAME, timm:NAME, mmpretrain:NAME, got "
-AGAINST = ("--against", NFNET[0], "--against-options", NFNET[2])
+AGAINST = ("--against", NFNET[0], "--against-options", NFNET[2], "out_indices=(3,)")
 
 
 @pytest.mark.parametrize(
@@ -228,11 +240,14 @@ AGAINST = ("--against", NFNET[0], "--against-options", NFNET[2])
             ["timm:resnet18", "--memory", "store"],
             "--memory: timm:resnet18 has no memory modes; backbones of mmrev have.",
         ),
-        (["timm:vit_tiny_patch16_224", "--size", "100"], "timm:vit_tiny_patch16_224"),
+        (["timm:vit_tiny_patch16_224", "--cfg-options", "img_size=32"], "64x64: Input"),
         # Numbers.
         ([*REVCOL, "--size", "16"], "at least 32 pixels, the stride of the last level"),
         ([*REVCOL, "--size", "512x"], "expected pixels, as 512 or 800x1216, got 512x."),
         ([*REVCOL, "--batch", "1", "0"], "--batch: expected at least 1, got 0."),
+        (["det.py", "--boxes", "0"], "--boxes: expected at least 1, got 0."),
+        ([*REVCOL, "--boxes", "5"], "--boxes are of a detector's config, got mmrev:"),
+        (["seg.py", "--boxes", "5"], "--boxes are of a detector's config, got seg.py"),
         ([*REVCOL, "--repeats", "0"], "--repeats: expected at least 1, got 0."),
         ([*REVCOL, "--warm-up", "-1"], "--warm-up: expected at least 0, got -1."),
         # Where.
@@ -354,6 +369,10 @@ def test_what_a_machine_cannot_do_is_one_line(run, monkeypatch, raised, options,
     assert result.status == 1
     (line,) = result.err.splitlines()
     assert said in line and "more" not in line
+
+
+def test_memory_modes_have_their_names():
+    assert {*arguments.MEMORIES} - {arguments.CHECKPOINT} == {*MEMORY_MODES}
 
 
 def test_different_outputs_have_no_ratio(run, monkeypatch):

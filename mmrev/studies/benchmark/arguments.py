@@ -37,6 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     sizes = "of images, pixels: 512 or 800x1216; default: a config's, else 224"
     add("--size", nargs="+", metavar="SIZE", help=sizes)
     add("--batch", nargs="+", type=int, default=[1], metavar="N", help="images")
+    boxes = "of what a detector sees, in an image; default: 20"
+    add("--boxes", nargs="+", type=int, metavar="N", help=boxes)
     add("--memory", nargs="+", choices=MEMORIES, help="modes of the backbone")
     add("--dtype", nargs="+", choices=DTYPES, default=["fp32"], help="of autocast")
     layout = "of images and weights"

@@ -31,6 +31,7 @@ from mmrev.studies.benchmark.subjects import (
     Levels,
     Place,
     Subject,
+    Whole,
     build,
     deploy,
     deployable,
@@ -108,13 +109,15 @@ def measure(args: Namespace) -> Iterator[list[Found]]:
     quiet()
     groups = list(itertools.product(args.size, args.batch, args.task))
     console = Console(stderr=True)
-    size = contest = None
-    for (*place,) in track(groups, "measuring", console=console, transient=True):
-        if place[0] != size:
-            size = place[0]
+    built = contest = None
+    # In a file it would leave an empty line.
+    shown = dict(console=console, transient=True, disable=not console.is_terminal)
+    for group in track(groups, "measuring", **shown):
+        size, batch, task = group
+        if size != built:
             contest = None  # the models of another size go first
-            contest = Contest(args, size)
-        yield contest.measure(list(_forms(args, *place)))
+            contest, built = Contest(args, size), size
+        yield contest.measure(list(_forms(args, size, batch, task)))
 
 
 def _forms(
@@ -124,9 +127,10 @@ def _forms(
     memories = args.memory or [None]
     if task == "forward":  # where all modes are the same
         memories = memories[:1]
-    ways = itertools.product(args.dtype, args.layout, args.compile)
-    for dtype, layout, compiled in ways:
-        place = Place(task, size, batch, dtype, layout, args.device)
+    boxes = args.boxes or [None]
+    ways = itertools.product(args.dtype, args.layout, boxes, args.compile)
+    for *way, compiled in ways:
+        place = Place(task, size, batch, *way, args.device)
         compiled = compiled == "compiled"
         if args.against:
             yield Form(place, other=True, compiled=compiled)
@@ -150,11 +154,15 @@ class Contest:
         self.args = args
         self._place = Place("forward", size, device=args.device)
         self._modules: dict[tuple, nn.Module] = {}
-        self._models = {False: self._subject()}
+        subject = self._subject()
+        detects = isinstance(subject, Whole) and subject.cfg.default_scope == "mmdet"
+        if args.boxes and not detects:
+            raise UserError(f"--boxes are of a detector's config, got {subject.name}.")
+        self._models = {False: subject}
         if args.against and only != "subject":
-            self._models[True] = self._other(self._models[False])
+            self._models[True] = self._other(subject)
         if only == "other":
-            del self._models[False]
+            del self._models[False], subject
         if only:
             return
         both = len(self._models) > 1
@@ -290,7 +298,8 @@ class Contest:
         """
         args = self.args
         both = (subject, other)
-        weights = args.against in (OWN, PLAIN)  # whether both have the same
+        same = args.against in (OWN, PLAIN)  # with the same weights
+        pairs = []
         if isinstance(subject, Levels):
             levels = list(map(self._levels, both))
             wanted, found = map(_shapes, levels)
@@ -301,12 +310,12 @@ class Contest:
                     "out_indices in --cfg-options and --against-options."
                 )
             pairs = list(zip(*levels, strict=True))
-        elif args.deployed:  # what it computes while it trains is something else
+        elif same and args.deployed:  # in training its form computes something else
             parts = [Levels(one.name, deployable(one)[0]) for one in both]
             pairs = list(zip(*map(self._levels, parts), strict=True))
-        elif weights:
+        elif same:
             pairs = [tuple(map(self._loss, both))]
-        if not weights:
+        if not same:
             return None
         difference = max(map(_difference, pairs))
         if (args.against == PLAIN or args.deployed) and not difference <= ALIKE:

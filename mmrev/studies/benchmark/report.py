@@ -95,6 +95,7 @@ class Measurement(_Part):
         memory: mode of the backbone; None for its own.
         dtype: of autocast.
         layout: of images and weights.
+        boxes: in an image, of a detector; None for the usual number.
         compiled: whether by torch.compile.
         latency_ms: of a step, milliseconds.
         images_per_second: of the median.
@@ -115,6 +116,7 @@ class Measurement(_Part):
     memory: Name | None
     dtype: Name
     layout: Name
+    boxes: Count | None
     compiled: bool
     latency_ms: Quartiles
     images_per_second: Amount
@@ -181,6 +183,7 @@ def measurements(groups: Iterable[Sequence[Found]]) -> list[Measurement]:
                     memory=one.form.memory,
                     dtype=place.dtype,
                     layout=place.layout,
+                    boxes=place.boxes,
                     compiled=one.form.compiled,
                     latency_ms=Quartiles.of(seconds, 1e-3),
                     images_per_second=round(place.batch / seconds.median, 4),
@@ -259,12 +262,13 @@ def table(benchmarks: Mapping[str, Benchmark]) -> Table:
 
 def forms(rows: Sequence[Measurement]) -> list[str]:
     """For each row what tells its form from others', or is not the usual."""
-    usual = {"memory": None, "dtype": "fp32", "layout": "contiguous", "way": "eager"}
+    usual = dict(memory="", dtype="fp32", layout="contiguous", boxes="", way="eager")
     found = [
         {
-            "memory": one.memory,
+            "memory": one.memory or "",
             "dtype": one.dtype,
             "layout": one.layout,
+            "boxes": f"{one.boxes} boxes" if one.boxes else "",
             "way": "compiled" if one.compiled else "eager",
         }
         for one in rows

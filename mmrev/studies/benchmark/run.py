@@ -88,10 +88,11 @@ def _checked(args: Namespace) -> Namespace:
         )
     if (args.against or "").endswith(".json"):
         raise UserError(_separate(args.against))
-    for name, least in (("batch", 1), ("repeats", 1), ("warm_up", 0)):
+    least_of = {"batch": 1, "boxes": 1, "repeats": 1, "warm_up": 0}
+    for name, least in least_of.items():
         given = getattr(args, name)
         for value in given if isinstance(given, list) else [given]:
-            if value < least:
+            if value is not None and value < least:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option}: expected at least {least}, got {value}.")
     if args.backbone and not args.what[0].endswith(".py"):

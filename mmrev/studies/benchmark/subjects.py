@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmrev.datasets.batches import seeded
+from mmrev.datasets.synthetic import BOXES
 from mmrev.errors import UserError, nearest
 from mmrev.models.backbones.base import Backbone
 from mmrev.models.layers import Deployable, FadedReLU
@@ -27,7 +28,16 @@ from mmrev.runs.scratch import scratch_model, take_size, without_weights
 from mmrev.runs.typical import training_batch
 from mmrev.studies.memory_modes.networks import DTYPES, awake
 
-__all__ = ["Levels", "Place", "Subject", "build", "deploy", "deployable", "end_fades"]
+__all__ = [
+    "Levels",
+    "Place",
+    "Subject",
+    "Whole",
+    "build",
+    "deploy",
+    "deployable",
+    "end_fades",
+]
 
 SOURCES = ("mmrev", "timm", "mmpretrain")
 """What may precede a backbone's name, as in mmrev:RevCol."""
@@ -43,6 +53,7 @@ class Place:
         batch: images.
         dtype: of autocast, of `DTYPES`.
         layout: of images and weights, 'contiguous' or 'channels_last'.
+        boxes: in an image that a detector sees; None for the usual number.
         device: where.
     """
 
@@ -51,6 +62,7 @@ class Place:
     batch: int = 1
     dtype: str = "fp32"
     layout: str = "contiguous"
+    boxes: int | None = None
     device: str = "cpu"
 
     @property
@@ -131,7 +143,7 @@ class Levels(Subject):
 class Whole(Subject):
     """The whole model of a config, on noise with objects, from images to predictions.
 
-    What it draws while it trains, as denoising queries, is the same in every step.
+    What it draws on the CPU while it trains, as noise of boxes, is the same each time.
 
     Attributes:
         cfg: the config.
@@ -165,7 +177,8 @@ class Whole(Subject):
     def _batch(self, module: nn.Module, place: Place) -> Callable[[], dict]:
         """Makes a batch anew: preprocessors change samples."""
         take_size(module, place.size)
-        data = training_batch(self.cfg, place.size, place.batch)
+        boxes = place.boxes or BOXES
+        data = training_batch(self.cfg, place.size, place.batch, boxes)
 
         def batch() -> dict:
             samples = [sample.clone() for sample in data["data_samples"]]
