@@ -33,15 +33,25 @@ class Column(Protocol):
     gains: nn.ParameterList
 
 
-def effective_gain(gain: Tensor, floor: float = GAIN_FLOOR) -> Tensor:
-    """The gain with ``|gain| >= floor``, sign kept, an exact 0 counting as positive.
+def effective_gains(gains: Sequence[Tensor], floor: float = GAIN_FLOOR) -> list[Tensor]:
+    """Gains with ``|gain| >= floor``, sign kept, an exact 0 counting as positive.
 
-    The gradient passes unchanged, so a gain that has reached the floor can leave it.
+    The gradients pass unchanged, so a gain that has reached the floor can leave it.
+    They are so small that a GPU takes as long for each as for all at once.
+
+    Args:
+        gains: of any shapes and one dtype.
+        floor: above 0.
     """
+    if not gains:
+        return []
     with torch.no_grad():
-        floored = torch.where(gain < 0, gain.clamp(max=-floor), gain.clamp(min=floor))
-        shift = floored - gain
-    return gain + shift
+        flat = torch.cat([gain.flatten() for gain in gains])
+        floored = torch.where(flat < 0, flat.clamp(max=-floor), flat.clamp(min=floor))
+        shifts = (floored - flat).split([gain.numel() for gain in gains])
+    return [
+        gain + shift.view_as(gain) for gain, shift in zip(gains, shifts, strict=True)
+    ]
 
 
 def run_columns(
@@ -65,6 +75,8 @@ def run_columns(
         by index.
     """
     tapped = {}
+    follow = columns[1:] if previous is None else columns
+    gains = iter(effective_gains([gain for column in follow for gain in column.gains]))
     for number, column in enumerate(columns):
         states: list[Tensor] = []
         for index, (level, gain) in enumerate(
@@ -76,8 +88,7 @@ def run_columns(
                 states.append(way(level, (below,), gain, None))
             else:
                 reads = (below, *(previous[i] for i in column.above[index]))
-                gain = effective_gain(gain)
-                states.append(way(level, reads, gain, previous[index]))
+                states.append(way(level, reads, next(gains), previous[index]))
         previous = states
         if number in taps:
             tapped[number] = states[-1]
