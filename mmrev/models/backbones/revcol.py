@@ -23,6 +23,7 @@ from mmrev.models.backbones.base import (
     resolve_arch,
 )
 from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
+from mmrev.models.layers.linear import Linear
 from mmrev.registry import MODELS
 from mmrev.reversible import in_modes, run_columns
 
@@ -79,7 +80,7 @@ class Level(nn.Module):
             )
         self.ups = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(channels[source], width), nn.LayerNorm(width, eps=1e-6)
+                Linear(channels[source], width), nn.LayerNorm(width, eps=1e-6)
             )
             for source in sources
         )

@@ -3,7 +3,9 @@
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
+
+from mmrev.models.layers.linear import Linear, linear
 
 
 def _sum_of_products(rows: Tensor, x: Tensor) -> Tensor:
@@ -37,20 +39,27 @@ class _Remember(torch.autograd.Function):
         return scale.new_zeros(()).expand(*x.shape[:-1], len(scale))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, scale = ctx.saved_tensors
         rows = gradient.reshape(-1, len(scale))
         to_x = to_weight = to_bias = to_scale = None
         # Under autocast x has the dtype in which the product was taken.
         if ctx.needs_input_grad[0]:
-            to_x = ((rows * scale).to(x.dtype) @ weight.to(x.dtype)).view_as(x)
+            # Of whatever memory order the gradient is, row by row, as oneDNN takes it.
+            scaled = torch.mul(rows, scale, out=x.new_empty(rows.shape))
+            to_x = linear(scaled, weight.to(x.dtype).T, None).view_as(x)
+            del scaled
         if any(ctx.needs_input_grad[1:]):
-            to_weight = _sum_of_products(rows, x.flatten(0, -2))
             wide = torch.promote_types(rows.dtype, torch.float32)
+            to_weight = _sum_of_products(rows, x.flatten(0, -2)).to(wide)
             to_bias = rows.sum(0, dtype=wide)
-            to_scale = (to_weight * weight).sum(1) + to_bias * bias
-            to_weight = scale[:, None] * to_weight
-            to_bias = scale * to_bias
+            # A backward pass may be in autocast.
+            with torch.autocast(x.device.type, enabled=False):
+                to_scale = torch.linalg.vecdot(to_weight, weight.to(wide))
+            to_scale += to_bias * bias
+            to_weight.mul_(scale[:, None])  # as large as the weights: no second one
+            to_bias.mul_(scale)
         return to_x, to_weight, to_bias, to_scale
 
 
@@ -59,7 +68,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, remembered: Tensor, x, weight, bias, scale) -> Tensor:
-        return scale * functional.linear(x, weight, bias)
+        return scale * linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -110,15 +119,16 @@ class ConvNeXtBlock(nn.Module):
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.pwconv1 = nn.Linear(channels, hidden_channels)
-        self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(hidden_channels, channels)
+        self.pwconv1 = Linear(channels, hidden_channels, activation="gelu")
+        self.pwconv2 = Linear(hidden_channels, channels)
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale_init_value))
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W)."""
-        branch = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
-        branch = self.act(self.pwconv1(branch))
-        branch = scaled_linear(branch, self.pwconv2, self.gamma)
-        return x + self.drop_path(branch.permute(0, 3, 1, 2))
+        branch = self.pwconv1(self.norm(self.dwconv(x).permute(0, 2, 3, 1)))
+        if self.training or torch.is_grad_enabled():
+            branch = scaled_linear(branch, self.pwconv2, self.gamma)
+            return x + self.drop_path(branch.permute(0, 3, 1, 2))
+        branch = self.pwconv2(branch).permute(0, 3, 1, 2)
+        return torch.addcmul(x, self.gamma[:, None, None], branch)

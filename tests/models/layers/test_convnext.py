@@ -86,3 +86,27 @@ def test_block_drops_the_branch_of_a_sample():
     x = torch.randn(64, 4, 5, 5)
     kept = (block.train()(x) - x).flatten(1).abs().amax(1) > 0
     assert 0 < kept.sum() < 64
+
+
+@pytest.mark.parametrize("size", [(3, 5), (24, 24)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_evaluation_without_gradients_is_the_block_with_them(size, autocast):
+    torch.manual_seed(0)
+    block = ConvNeXtBlock(8, drop_path_rate=0.5, layer_scale_init_value=0.7).eval()
+    x = torch.randn(2, 8, *size)
+
+    def call():
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return block(x)
+
+    expected = call()
+    with torch.no_grad():
+        result = call()
+        # What is kept of the weights follows them.
+        block.pwconv2.weight.mul_(2)
+        block.pwconv2.bias.mul_(2)
+        doubled = call()
+    assert result.dtype == expected.dtype == torch.float32
+    dtype = torch.bfloat16 if autocast else None
+    assert_close(result, expected, dtype)
+    assert_close(doubled - x, 2 * (expected - x), dtype)
