@@ -143,7 +143,8 @@ def test_what_does_not_fit_together(refused):
         assert said in refused("train", "det.py", "--cfg-options", option)
     option = "val_dataloader.batch_size=2"
     line = refused("train", "seg.py", "--cfg-options", option)
-    assert "val_dataloader.batch_size: expected 1 or images of one size, got 2" in line
+    said = "val_dataloader.batch_size: expected 1 or images of one size after the "
+    assert f"{said}pipeline, got 2" in line
 
 
 @pytest.mark.parametrize(("workers", "damage"), [(0, "missing"), (1, "no image")])
