@@ -55,7 +55,10 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 1, 1), in (0, 1)."""
-        x = self.fc1(x.mean((2, 3))).relu()
+        # The gradient of a mean would be a map of its own, in another memory order.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean = x.sum((2, 3), dtype=wide) / (x.shape[2] * x.shape[3])
+        x = self.fc1(mean.to(x.dtype)).relu()
         return self.fc2(x).sigmoid()[:, :, None, None]
 
 

@@ -75,7 +75,9 @@ class _Linear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = times(gradient, weight.T, None)
         if ctx.needs_input_grad[1]:
-            to_weight = gradient.T @ x
+            rows, columns = weight.shape
+            by = times if rows < columns else F.linear
+            to_weight = by(gradient.T, x.T, None)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(0)
         return to_x, to_weight, to_bias
