@@ -23,6 +23,7 @@ from mmrev.models.backbones.base import (
     resolve_arch,
 )
 from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
+from mmrev.models.layers.conv import Conv2d
 from mmrev.models.layers.linear import Linear
 from mmrev.registry import MODELS
 from mmrev.reversible import in_modes, run_columns
@@ -75,7 +76,7 @@ class Level(nn.Module):
         width = channels[index]
         if index:
             self.down = nn.Sequential(
-                nn.Conv2d(channels[index - 1], width, kernel_size=2, stride=2),
+                Conv2d(channels[index - 1], width, kernel_size=2, stride=2),
                 LayerNorm2d(width),
             )
         self.ups = nn.ModuleList(
@@ -216,7 +217,7 @@ class RevCol(Backbone):
             raise ValueError(f"RevCol: kernel_size must be odd, got {kernel_size}.")
 
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, self.channels[0], STEM_STRIDE, STEM_STRIDE),
+            Conv2d(in_channels, self.channels[0], STEM_STRIDE, STEM_STRIDE),
             LayerNorm2d(self.channels[0]),
         )
         top_to_bottom = settings["top_to_bottom"]

@@ -5,6 +5,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmrev.models.layers.conv import Conv2d
 from mmrev.models.layers.linear import Linear, linear
 
 
@@ -115,7 +116,7 @@ class ConvNeXtBlock(nn.Module):
     ):
         super().__init__()
         hidden_channels = hidden_channels or 4 * channels
-        self.dwconv = nn.Conv2d(
+        self.dwconv = Conv2d(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
         self.norm = nn.LayerNorm(channels, eps=1e-6)
