@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mmrev.console import hushed, show
 from mmrev.errors import UserError
+from mmrev.measure.memory import process_peak
 from mmrev.measure.speed import paired_times
 
 with hushed():  # mmdet says what it does without
@@ -208,12 +209,5 @@ def _detection_memory(name: str, images: int, detections: int, classes: int) -> 
         path.write_text(json.dumps(truth), encoding="utf-8")
         metric = detection_metric(name, str(path), classes)
         _evaluate(metric, samples[:2])  # the first call of anything loads code
-        Path("/proc/self/clear_refs").write_text("5")  # restarts the kernel's maximum
-        start = _resident("VmRSS")
-        _evaluate(metric, samples)
-        return _resident("VmHWM") - start
-
-
-def _resident(key: str) -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition(f"{key}:")[2].split()[0]) * 1024
+        start = process_peak(lambda: None)
+        return process_peak(partial(_evaluate, metric, samples)) - start
