@@ -231,7 +231,10 @@ AGAINST = ("--against", NFNET[0], "--against-options", NFNET[2], "out_indices=(3
         ([*REVCOL, "--against", "mmrev:nothing"], "mmrev:nothing: unknown backbone; "),
         # Settings.
         (["mmrev:RevCol", "--cfg-options", "arch=tinny"], "got 'tinny'."),
-        (["mmrev:RevCol", "--cfg-options", "a=1"], "unknown argument 'a'; did you"),
+        (
+            ["mmrev:RevCol", "--cfg-options", "arc=1"],
+            "argument 'arc'; did you mean 'arch'",
+        ),
         (["timm:resnet18", "--cfg-options", "a=1"], "timm:resnet18: "),
         (["det.py", "--cfg-options", "modell.a=1"], "did you mean 'model'"),
         ([*VANILLANET, "--memory", "reverse"], "--memory reverse: VanillaNet: memory "),
