@@ -67,6 +67,8 @@ def test_help_and_mistakes_need_the_standard_library_alone():
     [
         (("train", "a.py", "--launcher", "mpirun"), "invalid choice: 'mpirun'"),
         (("train", "a.py", "--cfg-options", "a"), "expected KEY=VALUE"),
+        (("train", "a.py", "--cfg-options", "a=[1,2"), "expected KEY=VALUE"),
+        (("train", "a.py", "--cfg-options", "a={b:1}"), "expected a dict as Python's"),
         (("plan", "a.py", "--gpus", "many", "--memory", "8"), "invalid int value"),
         (("convert_checkpoint", "a", "b", "--layout", "c"), "invalid choice: 'c'"),
         (("leaderboard", "list", "--task", "chess"), "invalid choice: 'chess'"),

@@ -5,9 +5,9 @@ Standard library only: ``--help`` and a mistyped argument do not wait for torch.
 
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Any
 
 from mmrev.errors import UserError
+from mmrev.runs.values import read_value
 
 __all__ = [
     "LAYOUTS",
@@ -94,19 +94,11 @@ class OverrideAction(Action):
         found = dict(getattr(namespace, self.dest) or {})
         for text in values:
             try:
-                key, value = _read(text)
+                key, value = text.split("=", 1)
+                found[key] = read_value(value)
             except ValueError:
                 raise UserError(
                     f"{option_string}: expected KEY=VALUE with balanced brackets, got "
                     f"{text}."
                 ) from None
-            found[key] = value
         setattr(namespace, self.dest, found)
-
-
-def _read(text: str) -> tuple[str, Any]:
-    key, value = text.split("=", 1)
-    # mmengine reads the values: without any, nobody waits for it.
-    from mmrev.runs.values import read_value
-
-    return key, read_value(value)

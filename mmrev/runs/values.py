@@ -1,11 +1,9 @@
-"""Reading the values of ``--cfg-options``."""
+"""Reading the values of ``--cfg-options``; mistakes are found without mmengine."""
 
 import ast
 import re
 from contextlib import suppress
 from typing import Any
-
-from mmengine.config import DictAction
 
 from mmrev.errors import UserError
 
@@ -27,6 +25,10 @@ def read_value(text: str) -> Any:
             "--cfg-options: expected a dict as Python's literal, for example "
             f"\"[{{'type': 'EMAHook'}}]\" in quotes, got {text}."
         )
+    if any(text.count(one) != text.count(other) for one, other in ("()", "[]")):
+        raise ValueError(f"expected balanced brackets, got {text}.")
+    from mmengine.config import DictAction  # not before: it takes a while
+
     if not set(text) & set(",[]()"):
         # mmengine would remove the spaces, of a path for example.
         return DictAction._parse_int_float_bool(text)
