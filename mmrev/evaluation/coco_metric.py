@@ -187,7 +187,11 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
                 self._truth_of(sample),
             )
             self._check(result, masks)
-            self.results.append(result)
+            kept = (
+                self._kept.keep(one) if isinstance(one, np.ndarray) else one
+                for one in result
+            )
+            self.results.append(tuple(kept))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Evaluate the results of all images.
@@ -203,7 +207,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
                 for two images of one id.
         """
         refuse_shared_ids(result[:2] for result in results)
-        # mmengine hands on plain tuples.
+        # Results are plain tuples.
         results = [_ImageResult(*result) for result in first_of_each(results)]
         logger = MMLogger.get_current_instance()
         with tempfile.TemporaryDirectory() as folder:
@@ -394,8 +398,7 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
 
 
 def _array(values: torch.Tensor, dtype: torch.dtype = torch.float32) -> np.ndarray:
-    # A copy, since a view keeps what it is a part of.
-    return torch.as_tensor(values).detach().to("cpu", dtype, copy=True).numpy()
+    return torch.as_tensor(values).detach().to("cpu", dtype).numpy()
 
 
 def _code(mask: dict) -> bytes:

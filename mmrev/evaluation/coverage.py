@@ -9,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmrev.errors import shortened
+from mmrev.evaluation.kept import Kept, KeptArrays
 
 Result = TypeVar("Result", bound=Sequence)
 
@@ -94,7 +95,8 @@ def refuse_shared_ids(images: Iterable[tuple[Hashable, str | None]]) -> None:
 class CoveredMetric(BaseMetric):
     """A metric that counts each image once and tells how many it saw.
 
-    Every result that a subclass keeps is a sequence whose first item names the image.
+    Every result that a subclass keeps is a tuple whose first item names the image, and
+    whose arrays are `Kept`; `compute_metrics` gets them as arrays.
 
     Attributes:
         counts_each_image_once: tells tools/test.py that a result may come twice.
@@ -109,6 +111,10 @@ class CoveredMetric(BaseMetric):
     remarks: Sequence[str] = ()
     protocol: str
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept = KeptArrays()
+
     def evaluate(self, size: int) -> dict[str, float]:
         """Evaluate what was processed.
 
@@ -119,6 +125,10 @@ class CoveredMetric(BaseMetric):
             The figures by name.
         """
         self._size = size
+        self.results = [
+            tuple(one.array() if isinstance(one, Kept) else one for one in result)
+            for result in self.results
+        ]
         # mmengine cuts off what exceeds the size, taking it for a sampler's padding.
         # That holds no longer when a process skipped an image: images decide here.
         return super().evaluate(sys.maxsize)

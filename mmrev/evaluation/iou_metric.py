@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmseg.evaluation.metrics import IoUMetric as MMSegIoUMetric
 
 from mmrev.evaluation.coverage import CoveredMetric, first_of_each, image_key
+from mmrev.evaluation.kept import Kept
 from mmrev.registry import METRICS
 
 __all__ = ["IoUMetric"]
@@ -42,12 +44,20 @@ class IoUMetric(CoveredMetric, MMSegIoUMetric):
                 raise ValueError(
                     f"IoUMetric: image {image_key(sample)}: {error}"
                 ) from error
-            counts = [
-                (sample["gt_sem_seg"]["data"].numel(), *one)
-                for one in self.results[start:]
-            ]
             # Where files are written alone, nothing is counted.
-            self.results[start:] = [(image_key(sample), *(counts or [()])[0])]
+            self.results[start:] = [
+                (image_key(sample), *self._counted(sample, counts))
+                for counts in self.results[start:] or [()]
+            ]
+
+    def _counted(
+        self, sample: dict, counts: Sequence[torch.Tensor]
+    ) -> tuple[int, Kept] | tuple[()]:
+        """Pixels; and those in intersection, union, prediction, truth, (4, classes)."""
+        if not counts:
+            return ()
+        pixels = sample["gt_sem_seg"]["data"].numel()
+        return pixels, self._kept.keep(torch.stack(counts).numpy())
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Add up the counts of all images.
@@ -62,15 +72,15 @@ class IoUMetric(CoveredMetric, MMSegIoUMetric):
         self._cover(len(results))
         if not results:
             raise ValueError("IoUMetric: no image has predictions; nothing to average.")
-        if not self.format_only:
-            self._tell_classes(results)
-        return super().compute_metrics([one[2:] for one in results])
+        if self.format_only:
+            return super().compute_metrics([])
+        total = sum(counts for _, _, counts in results)
+        self._tell_classes(total, sum(pixels for _, pixels, _ in results))
+        return super().compute_metrics([tuple(torch.from_numpy(total))])
 
-    def _tell_classes(self, results: list) -> None:
+    def _tell_classes(self, total: np.ndarray, pixels: int) -> None:
         """Say of what the figures are means, and of which pixels."""
-        pixels = sum(one[1] for one in results)
-        counts = zip(*(one[2:] for one in results), strict=True)
-        _, union, _, true = map(sum, counts)
+        _, union, _, true = total
         classes = self.dataset_meta["classes"]
         absent = [name for name, one in zip(classes, true, strict=True) if not one]
         # A class that is only predicted counts with an IoU of 0, as the field does it.

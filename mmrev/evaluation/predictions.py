@@ -22,6 +22,7 @@ from numpy.lib.npyio import NpzFile
 
 from mmrev.atomic import replacing
 from mmrev.evaluation.coverage import first_of_each, image_key
+from mmrev.evaluation.kept import Kept, KeptArrays
 from mmrev.evaluation.run_lengths import refuse_malformed
 from mmrev.limits import PIXELS, PREDICTIONS, refuse_larger
 from mmrev.paths import below, is_below
@@ -51,6 +52,7 @@ class DumpPredictions(BaseMetric):
         super().__init__(**kwargs)
         self.out_file_path = out_file_path
         self.data_roots = [data_root] if isinstance(data_root, str) else data_root
+        self._kept = KeptArrays()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what is predicted of each image, in few bytes.
@@ -66,10 +68,17 @@ class DumpPredictions(BaseMetric):
         """
         for sample in data_samples:
             name = image_name(image_key(sample), self.data_roots)
-            self.results.append((name, _kept(sample)))
+            found = {
+                key: self._kept.keep(one) if isinstance(one, np.ndarray) else one
+                for key, one in _found(sample).items()
+            }
+            self.results.append((name, found))
 
     def evaluate(self, size: int) -> dict:
         """Write the predictions of all processes; `size` does not cut any off."""
+        for _, found in self.results:
+            for key, one in found.items():
+                found[key] = one.array() if isinstance(one, Kept) else one
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list) -> dict:
@@ -101,17 +110,15 @@ def image_name(key: str, data_roots: Sequence[str]) -> str:
     return f"{data_roots.index(root)}/{name}" if len(data_roots) > 1 else name
 
 
-def _kept(sample: dict) -> dict[str, Any]:
+def _found(sample: dict) -> dict[str, Any]:
     if "pred_sem_seg" in sample:
-        return {"label map": _packed(sample["pred_sem_seg"]["data"])}
+        return _packed("label map", sample["pred_sem_seg"]["data"])
     if "pred_panoptic_seg" in sample:
-        panoptic = {
-            "id": sample["img_id"],
-            "panoptic map": _packed(sample["pred_panoptic_seg"]["sem_seg"]),
-        }
-        return panoptic | (_kept_boxes(sample) if "pred_instances" in sample else {})
+        panoptic = _packed("panoptic map", sample["pred_panoptic_seg"]["sem_seg"])
+        panoptic["id"] = sample["img_id"]
+        return panoptic | (_found_boxes(sample) if "pred_instances" in sample else {})
     if "pred_instances" in sample:
-        return _kept_boxes(sample)
+        return _found_boxes(sample)
     if "pred_score" in sample:
         return {"scores": _numpy(sample["pred_score"], torch.float32)}
     raise ValueError(
@@ -121,46 +128,46 @@ def _kept(sample: dict) -> dict[str, Any]:
     )
 
 
-def _kept_boxes(sample: dict) -> dict[str, Any]:
+def _found_boxes(sample: dict) -> dict[str, Any]:
     # Only detectors need mmdet.
     from mmdet.structures.bbox import get_box_tensor
     from mmdet.structures.mask import encode_mask_results
 
-    found = sample["pred_instances"]
-    boxes = get_box_tensor(found["bboxes"])
-    kept = {
+    instances = sample["pred_instances"]
+    boxes = get_box_tensor(instances["bboxes"])
+    found = {
         "id": sample["img_id"],
         "size": tuple(sample["ori_shape"][:2]),
         "boxes": _numpy(boxes, torch.float32).reshape(-1, 4),
-        "scores": _numpy(found["scores"], torch.float32),
-        "labels": _numpy(found["labels"], torch.int32),
+        "scores": _numpy(instances["scores"], torch.float32),
+        "labels": _numpy(instances["labels"], torch.int32),
     }
-    if "mask_scores" in found:
-        kept["mask_scores"] = _numpy(found["mask_scores"], torch.float32)
-    if "masks" in found:
-        codes = found["masks"]
+    if "mask_scores" in instances:
+        found["mask_scores"] = _numpy(instances["mask_scores"], torch.float32)
+    if "masks" in instances:
+        codes = instances["masks"]
         if isinstance(codes, torch.Tensor):
             codes = encode_mask_results(codes.detach().cpu().numpy())
-        kept["masks"] = [code["counts"] for code in codes]
-    return kept
+        found["masks"] = [code["counts"] for code in codes]
+    return found
 
 
-def _packed(values: torch.Tensor) -> dict[str, Any]:
+def _packed(kind: str, values: torch.Tensor) -> dict[str, Any]:
     """A map, (1, H, W), in few bytes."""
     values = values.squeeze(0).cpu().numpy()
     values = values.astype(np.min_scalar_type(values.max()))
     content = zlib.compress(values.tobytes(), 1)
-    return {"shape": values.shape, "dtype": values.dtype.str, "content": content}
+    packed = np.frombuffer(content, np.uint8)
+    return {kind: packed, "shape": values.shape, "dtype": values.dtype.str}
 
 
-def _unpacked(packed: dict[str, Any]) -> np.ndarray:
-    content = zlib.decompress(packed["content"])
-    return np.frombuffer(content, packed["dtype"]).reshape(packed["shape"])
+def _unpacked(kind: str, found: dict[str, Any]) -> np.ndarray:
+    content = zlib.decompress(found[kind])
+    return np.frombuffer(content, found["dtype"]).reshape(found["shape"])
 
 
 def _numpy(values: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
-    # A copy, since a view keeps what it is a part of.
-    return values.detach().to("cpu", dtype, copy=True).numpy()
+    return values.detach().to("cpu", dtype).numpy()
 
 
 def _columns(results: dict[str, dict]) -> Iterator[tuple[str, np.ndarray]]:
@@ -187,7 +194,7 @@ def _columns(results: dict[str, dict]) -> Iterator[tuple[str, np.ndarray]]:
     for kind, name in (("label map", "labels"), ("panoptic map", "panoptic")):
         if kind in kept[0]:
             for number, one in enumerate(kept):
-                yield f"{name}{number}", _unpacked(one[kind])
+                yield f"{name}{number}", _unpacked(kind, one)
 
 
 def _write(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -14,6 +14,7 @@ from test_coco import columns_of, reference
 
 from mmrev.evaluation import coco as engines
 from mmrev.evaluation.coco_metric import CocoMetric
+from mmrev.evaluation.kept import Kept
 from mmrev.registry import METRICS
 
 
@@ -417,5 +418,5 @@ def test_few_bytes_are_kept_of_a_detection(tmp_path):
     metric = built(truth, tmp_path)
     for sample in samples_of(truth, found):
         metric.process({}, [sample])
-    arrays = [v for one in metric.results for v in one if isinstance(v, np.ndarray)]
-    assert sum(array.nbytes for array in arrays) == 24 * len(found)
+    kept = [v.array() for one in metric.results for v in one if isinstance(v, Kept)]
+    assert sum(array.nbytes for array in kept) == 24 * len(found)
