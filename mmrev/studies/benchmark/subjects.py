@@ -271,7 +271,7 @@ def _of_settings(title: str, settings: Mapping[str, Any], scope: str) -> Levels:
     settings = ConfigDict(copy.deepcopy(dict(settings)))
     without_weights(settings)
     cfg = Config(dict(model=settings, default_scope=scope))
-    with named_refusals(cfg), _refusals(title), seeded(0), unlogged():
+    with _refusals(title), named_refusals(cfg), seeded(0), unlogged():
         module = ROOT.build(settings)
         if hasattr(module, "init_weights"):
             module.init_weights()
