@@ -412,12 +412,13 @@ class WindowAttention(nn.Module):
             scale = _at_least_fp32(self.logit_scale).clamp(max=MAX_LOGIT_SCALE)
             scale = scale.exp().view(-1, 1)
             scale = torch.stack([scale, torch.ones_like(scale)])
-            length = torch.linalg.vector_norm(full[:, :, :2], dim=-1, keepdim=True)
+            unit, v = full.split((2, 1), 2)
+            length = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
             scale = scale / length.masked_fill(length == 0, math.inf)
-            unit = full[:, :, :2]
             # In place where no gradient needs them: new memory takes time.
-            unit = unit * scale if torch.is_grad_enabled() else unit.mul_(scale)
-            q, k, v = (i.transpose(1, 2) for i in (*unit.unbind(2), full[:, :, 2]))
+            fresh = torch.is_grad_enabled() or is_traced()
+            unit = unit * scale if fresh else unit.mul_(scale)
+            q, k, v = (i.transpose(1, 2) for i in (*unit.unbind(2), v.squeeze(2)))
             attend = _attend if is_traced() else _Attend.apply
             attended = attend(q, k, v, bias, groups)
         return self.proj(attended.view(windows.shape).to(qkv.dtype))
