@@ -156,8 +156,6 @@ class WSConv2d(nn.Conv2d):
             and prefers_onednn(pixels, matrix)
         ):
             return linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
-        if pixels.is_contiguous():  # or it and its gradients would each do this
-            weight = weight.contiguous(memory_format=torch.channels_last)
         return self._conv_forward(x, weight, self.bias)
 
     def standardized_weight(self) -> Tensor:
