@@ -11,7 +11,7 @@ from mmrev.measure.magnitude import Magnitude
 from mmrev.measure.receptive_field import area, contributions
 from mmrev.measure.similarity import Alignment, gram
 from mmrev.models.backbones.revcol import RevCol
-from mmrev.reversible import effective_gain
+from mmrev.reversible import effective_gains
 from mmrev.studies.features import report
 from mmrev.studies.features.states import (
     Block,
@@ -148,7 +148,7 @@ class Features:
         if not column or not isinstance(self.backbone, RevCol):
             return None
         gain = self.backbone.columns[column].gains[level]
-        return report.Factors.of([effective_gain(gain)])
+        return report.Factors.of(effective_gains([gain]))
 
     def _level(self, block: Block) -> int | None:
         """The level whose states have as many positions as a block's output."""
