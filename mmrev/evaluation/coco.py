@@ -48,15 +48,19 @@ class Detections:
     """Detections of many images.
 
     Attributes:
-        images: ids, N.
-        classes: category ids, (N,).
+        images: ids, in the order of the detections.
+        counts: how many detections each image has, N in all.
+        classes: category ids by label.
+        labels: (N,) integers.
         boxes: left, top, width, height in pixels, (N, 4) float64.
         scores: (N,) float64.
         masks: run-length codes as pycocotools encodes them; None without masks.
     """
 
     images: Sequence[Hashable]
-    classes: np.ndarray
+    counts: Sequence[int]
+    classes: Sequence[Hashable]
+    labels: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     masks: list[dict] | None = None
@@ -292,15 +296,22 @@ def _results(
     images: dict[Hashable, int],
     categories: dict[Hashable, int],
 ) -> np.ndarray | list[dict]:
-    numbers = [images[one] for one in detections.images]
-    classes = [categories[one] for one in detections.classes.tolist()]
+    # By arrays: of a large test there are millions.
+    known = np.array([images[one] for one in detections.images], int)
+    numbers = np.repeat(known, detections.counts)
+    classes = np.array([categories[one] for one in detections.classes])
+    classes = classes[detections.labels]
     if iou_type == "bbox":
         columns = (numbers, detections.boxes, detections.scores, classes)
-        return np.column_stack(columns) if numbers else np.empty((0, 7))
+        return np.column_stack(columns)
     # Without a box, so that the area is the mask's.
     return [
         {"image_id": image, "category_id": kind, "segmentation": mask, "score": score}
         for image, kind, mask, score in zip(
-            numbers, classes, detections.masks, detections.scores.tolist(), strict=True
+            numbers.tolist(),
+            classes.tolist(),
+            detections.masks,
+            detections.scores.tolist(),
+            strict=True,
         )
     ]

@@ -317,9 +317,8 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
         return category_ids("CocoMetric", coco.dataset["categories"], classes)
 
     def _detections(self, results: Sequence[_ImageResult], metric: str) -> Detections:
-        corners = _joined([result.boxes for result in results], (0, 4)).astype(float)
-        labels = _joined([result.labels for result in results]).astype(int)
-        images = [result.image for result in results for _ in result.labels]
+        boxes = _joined([result.boxes for result in results], (0, 4)).astype(float)
+        boxes[:, 2:] -= boxes[:, :2]
         scores, masks = [result.scores for result in results], None
         if metric in ("segm", "boundary"):
             if without := [one.image for one in results if one.masks is None]:
@@ -331,9 +330,11 @@ class CocoMetric(CoveredMetric, MMDetCocoMetric):
             scores = [_mask_scores(result) for result in results]
             masks = [code for result in results for code in _coded(result)]
         return Detections(
-            images,
-            np.array(self.cat_ids)[labels],
-            np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
+            [result.image for result in results],
+            [len(result.labels) for result in results],
+            self.cat_ids,
+            _joined([result.labels for result in results]).astype(int),
+            boxes,
             _joined(scores).astype(float),
             masks,
         )

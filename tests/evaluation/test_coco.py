@@ -36,9 +36,13 @@ def reference(truth, found, iou_type, max_dets=(1, 10, 100), use_classes=True):
 
 
 def columns_of(found):
+    classes = sorted({one["category_id"] for one in found})
+    labels = [classes.index(one["category_id"]) for one in found]
     return Detections(
         images=[one["image_id"] for one in found],
-        classes=np.array([one["category_id"] for one in found]),
+        counts=[1] * len(found),
+        classes=classes,
+        labels=np.array(labels, int),
         boxes=np.array([one["bbox"] for one in found]).reshape(-1, 4),
         scores=np.array([one["score"] for one in found]),
         masks=[one.get("segmentation") for one in found],
