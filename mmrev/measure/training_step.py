@@ -6,13 +6,23 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-__all__ = ["loss_step", "training_step"]
+__all__ = ["loss_step", "mean_square", "training_step"]
 
 
 def training_step(
     backbone: nn.Module, image: Tensor, dtype: torch.dtype | None = None
 ) -> Callable[[], Tensor]:
     """A forward and a backward pass of a backbone; returns as `loss_step`.
+
+    Arguments as of `mean_square`.
+    """
+    return loss_step(backbone, mean_square(backbone, image, dtype))
+
+
+def mean_square(
+    backbone: nn.Module, image: Tensor, dtype: torch.dtype | None = None
+) -> Callable[[], Tensor]:
+    """A forward pass of a backbone that returns the mean squares of its levels, added.
 
     Args:
         backbone: returns levels.
@@ -26,7 +36,7 @@ def training_step(
             levels = backbone(image)
         return sum(level.square().mean() for level in levels)
 
-    return loss_step(backbone, loss)
+    return loss
 
 
 def loss_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:

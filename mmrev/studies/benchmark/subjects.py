@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmrev.datasets.batches import seeded
 from mmrev.datasets.synthetic import BOXES
 from mmrev.errors import UserError, nearest
+from mmrev.measure.training_step import mean_square
 from mmrev.models.backbones.base import Backbone
 from mmrev.models.layers import Deployable, FadedReLU
 from mmrev.models.stitching import StitchedBackbone
@@ -124,14 +125,7 @@ class Levels(Subject):
 
     def loss(self, module: nn.Module, place: Place) -> Callable[[], Tensor]:
         """As of `Subject`."""
-        image = self._image(place)
-
-        def loss() -> Tensor:
-            with place.autocast():
-                levels = module(image)
-            return sum(level.square().mean() for level in levels)
-
-        return loss
+        return mean_square(module, self._image(place), DTYPES[place.dtype])
 
     def _image(self, place: Place) -> Tensor:
         with seeded(1):
