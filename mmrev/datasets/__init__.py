@@ -7,9 +7,10 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from mmrev.console import hushed
+from mmrev.datasets.repeated_augmentation import RepeatedAugmentationBatchSampler
 from mmrev.datasets.same_size_batch_sampler import SameSizeBatchSampler
 
-__all__ = ["SameSizeBatchSampler"]
+__all__ = ["RepeatedAugmentationBatchSampler", "SameSizeBatchSampler"]
 
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (

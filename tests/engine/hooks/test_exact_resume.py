@@ -150,6 +150,7 @@ def assert_same(found, expected):
 
 
 ASPECT = {"type": "mmdet.AspectRatioBatchSampler"}
+COPIES = {"type": "mmrev.RepeatedAugmentationBatchSampler", "num_repeats": 2}
 INFINITE = {"type": "InfiniteSampler", "shuffle": True}
 SIZES = {"type": "mmdet.CustomSampleSizeSampler", "dataset_size": [3, 5]}
 
@@ -161,6 +162,7 @@ SIZES = {"type": "mmdet.CustomSampleSizeSampler", "dataset_size": [3, 5]}
         ((2, 3, 5, 8), {"accumulate": 3}),
         ((3, 4), {"num_workers": 2, "persistent_workers": True}),
         ((3, 4, 6), {"batch_sampler": ASPECT}),
+        ((3, 9), {"batch_sampler": COPIES, "loop": "iterations"}),
         ((3, 8), {"sampler": {"type": "mmdet.ClassAwareSampler"}}),
         ((4, 9), {"sampler": SIZES, "dataset": {"type": "TwoOfNumbers"}}),
         ((1, 4, 7, 12), {"loop": "iterations", "sampler": INFINITE}),
