@@ -9,11 +9,12 @@ import json
 import math
 import re
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -22,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmrev.leaderboard.tasks import MAIN_METRICS, Task
+from mmrev.leaderboard.tasks import MAIN_METRICS, Task, Track
 from mmrev.text import printable
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "DataPart",
     "DatasetInfo",
     "Hardware",
+    "Lineage",
     "MeasuredRecord",
     "ModelInfo",
     "PredictionFile",
@@ -46,18 +48,21 @@ __all__ = [
     "Software",
     "Source",
     "Speed",
+    "Stage",
+    "Training",
     "TrainingInfo",
     "best_value",
     "main_metric",
 ]
 
-SCHEMA_VERSION = 6
-# Versions 3 to 6 add fields that are left out where they are empty or unknown, so that
+SCHEMA_VERSION = 7
+# Versions 3 to 7 add fields that are left out where they are empty or unknown, so that
 # records of earlier ones are read, hashed and written as they are.
-READABLE_VERSIONS = (2, 3, 4, 5, SCHEMA_VERSION)
+READABLE_VERSIONS = (2, 3, 4, 5, 6, SCHEMA_VERSION)
 MAX_POINTS = 200
 MAX_PARTS = 100
 MAX_REMARKS = 20
+MAX_STAGES = 100
 MAX_TEXT = 1000
 
 # COCO's AP and AR are shares, with -1 where there is nothing to find; others percents.
@@ -198,6 +203,8 @@ class PublishedModel(_Part):
         backbone: Its class, or the paper's name of it.
         head: What predicts from the features, as "DINO".
         params: Parameters; of a published record as printed.
+        params_activated: Of them, those that one image activates, where experts share
+            the images; None where all do.
         flops: Multiply-adds of one image.
         flops_shape: Height and width that `flops` is of, pixels.
         stitch: Id of the stitch of a stitched model.
@@ -208,6 +215,7 @@ class PublishedModel(_Part):
     backbone: Name
     head: Name
     params: Count | None = None
+    params_activated: Count | None = Field(default=None, exclude_if=_is_unknown)
     flops: Count | None = None
     flops_shape: Shape | None = None
     stitch: Count | None = None
@@ -264,12 +272,78 @@ class SkippedImages(_Part):
         return f"{self.images} of {self.total} training images"
 
 
+def _length(epochs: int | None, iterations: int | None) -> str:
+    for count, what in ((epochs, "epoch"), (iterations, "iteration")):
+        if count:
+            return f"{count} {what}{'s' * (count > 1)}"
+    return ""
+
+
+class Training(_Part):
+    """A training whose checkpoint others start from, as that checkpoint tells.
+
+    Attributes:
+        name: Of its config.
+        kind: Classes of the model, a wrapper before what it wraps, as "SimMIM".
+        data: What was trained on.
+        epochs: None where the training counts iterations, or nobody knows.
+        iterations: None where nobody knows.
+        seed: None where nobody knows.
+        starts: What it started from, in turn.
+    """
+
+    name: Name
+    kind: Name
+    data: Text | None = Field(default=None, exclude_if=_is_unknown)
+    epochs: Count | None = Field(default=None, exclude_if=_is_unknown)
+    iterations: Count | None = Field(default=None, exclude_if=_is_unknown)
+    seed: int | None = Field(default=None, exclude_if=_is_unknown)
+    starts: list["Stage"] = Field(default=[], exclude_if=_is_empty)
+
+    @property
+    def length(self) -> str:
+        """As "12 epochs", or in iterations; empty where nobody knows."""
+        return _length(self.epochs, self.iterations)
+
+
+class Stage(Training):
+    """A training on the way to the weights of another, or weights of others.
+
+    Attributes:
+        kind: 'weights' of a file that tells of no training; its name is the file's.
+        data: Of 'weights', where they were published, if that is known.
+        checkpoint: The file that the next training started from.
+    """
+
+    checkpoint: CheckpointInfo
+
+
+def _few_stages(starts: Any) -> Any:
+    # Looked at as it comes: what repeats itself by reference would grow without end.
+    count, left = 0, [starts]
+    while left:
+        level = left.pop()
+        stages = level if isinstance(level, list) else []
+        count += len(stages)
+        if count > MAX_STAGES:
+            raise ValueError(f"expected at most {MAX_STAGES} stages, got more")
+        left += [one.get("starts") for one in stages if isinstance(one, dict)]
+    return starts
+
+
+Lineage = Annotated[list[Stage], BeforeValidator(_few_stages)]
+
+
 class TrainingInfo(_Part):
     """Where the weights come from.
 
     Attributes:
         data: What was trained on.
-        pretraining: Data or checkpoints that the training started from, first to last.
+        pretraining: Data or checkpoints that the training started from, first to last,
+            where no lineage is known.
+        lineage: What the training started from, each with what that started from.
+        track: What became of the backbone: 'frozen', 'tuned' from weights that it
+            started with, or trained from 'scratch'; None where nobody knows.
         epochs: None where the training counts iterations, or nobody knows.
         iterations: None where the training counts epochs, or nobody knows.
         curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
@@ -281,6 +355,8 @@ class TrainingInfo(_Part):
 
     data: Text | None = None
     pretraining: Annotated[list[Text], Field(max_length=20)] = []
+    lineage: Lineage = Field(default=[], exclude_if=_is_empty)
+    track: Track | None = Field(default=None, exclude_if=_is_unknown)
     epochs: Count | None = None
     iterations: Count | None = None
     curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
@@ -291,10 +367,25 @@ class TrainingInfo(_Part):
     @property
     def length(self) -> str:
         """As "12 epochs", or in iterations; empty where nobody knows."""
-        for count, what in ((self.epochs, "epoch"), (self.iterations, "iteration")):
-            if count:
-                return f"{count} {what}{'s' * (count > 1)}"
-        return ""
+        return _length(self.epochs, self.iterations)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of the lineage, first to last, each once."""
+        found: dict[str, Stage] = {}
+
+        def add(starts: list[Stage]) -> None:
+            for stage in starts:
+                add(stage.starts)
+                found.setdefault(stage.checkpoint.sha256, stage)
+
+        add(self.lineage)
+        return list(found.values())
+
+    @property
+    def origins(self) -> list[str]:
+        """What the training started from by name, first to last."""
+        return [stage.name for stage in self.stages] or self.pretraining
 
 
 class Speed(_Part):

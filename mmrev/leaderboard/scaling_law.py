@@ -236,7 +236,7 @@ def _setting(record: Record) -> str:
     training, measured = record.training, isinstance(record, MeasuredRecord)
     anchors = record.model.name if measured else record.model.backbone
     # Names of checkpoints differ from size to size.
-    starts = " + ".join(training.pretraining)
+    starts = " + ".join(training.origins)
     origin = "a checkpoint" if measured and starts else starts
     parts = (
         anchors if record.model.family == "Stitched" else "",

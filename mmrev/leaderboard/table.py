@@ -174,7 +174,7 @@ def _row(group: Group) -> list[str]:
         name + _stitch(record),
         f"{record.dataset.name} {record.dataset.split}".strip(),
         ", ".join(_figure(group, metric) for metric in _main(record)),
-        "" if model.params is None else f"{model.params / 1e6:.1f}M",
+        _params(record),
         _flops(record),
         record.kind,
         "; ".join(record.protocols),
@@ -201,8 +201,8 @@ def head(record: Record) -> str:
 def conditions(record: Record) -> str:
     """What tells records of one model apart."""
     training = record.training
-    origin = " + ".join(training.pretraining)
-    parts = [f"from {origin}" if origin else "", training.length]
+    origin = " + ".join(training.origins)
+    parts = [f"from {origin}" if origin else "", training.track or "", training.length]
     if training.skipped:
         parts.append(f"without {training.skipped.told}")
     if isinstance(record, MeasuredRecord):
@@ -210,6 +210,12 @@ def conditions(record: Record) -> str:
     else:
         parts += record.protocols
     return "; ".join(filter(None, parts))
+
+
+def _params(record: Record) -> str:
+    total, activated = record.model.params, record.model.params_activated
+    text = "" if total is None else f"{total / 1e6:.1f}M"
+    return text if activated is None else f"{text} ({activated / 1e6:.1f}M activated)"
 
 
 def _flops(record: Record) -> str:

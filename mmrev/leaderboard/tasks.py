@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["MAIN_METRICS", "Task"]
+__all__ = ["MAIN_METRICS", "Task", "Track"]
 
 Task = Literal[
     "detection",
@@ -11,6 +11,7 @@ Task = Literal[
     "panoptic segmentation",
     "classification",
 ]
+Track = Literal["frozen", "tuned", "scratch"]
 MAIN_METRICS: dict[Task, str] = {
     "detection": "coco/bbox_mAP",
     "instance segmentation": "coco/segm_mAP",

@@ -12,6 +12,7 @@ from mmrev.leaderboard.environment import hardware, software
 from mmrev.leaderboard.fingerprint import config_sha256, dataset_sha256, portable
 from mmrev.leaderboard.record import SCHEMA, best_value, main_metric
 from mmrev.leaderboard.store import read_record
+from mmrev.leaderboard.table import conditions, markdown
 
 
 @pytest.mark.parametrize("record", [measured(), published()])
@@ -103,7 +104,7 @@ def test_schema_names_both_kinds():
     schema = SCHEMA.json_schema()
     assert schema["discriminator"]["mapping"].keys() == {"measured", "published"}
     fields = schema["$defs"]["MeasuredRecord"]["properties"]
-    assert fields["schema_version"]["enum"] == [2, 3, 4, 5, 6]
+    assert fields["schema_version"]["enum"] == [2, 3, 4, 5, 6, 7]
 
 
 def test_environment_is_a_part_of_a_record():
@@ -142,6 +143,75 @@ def test_records_of_schema_2_are_read_and_written_as_they_are(tmp_path):
         *("name", "split", "type", "root", "fingerprint"),
         *("images_expected", "images_evaluated", "images_unreadable"),
     ]
+
+
+def stage(name, digit, *starts, **facts):
+    """A stage of a lineage; `digit` stands for its hash."""
+    checkpoint = {"name": f"{name}.pth", "sha256": digit * 64}
+    return {
+        **{"name": name, "kind": "weights", "checkpoint": checkpoint},
+        **({"starts": list(starts)} if starts else {}),
+        **facts,
+    }
+
+
+def test_a_lineage_is_told_first_to_last(tmp_path):
+    released = stage("in1k", "1")
+    first = stage("objects365", "2", released, kind="DINO", epochs=12, seed=0)
+    other = stage("ade20k", "3", released, kind="MaskFormer", iterations=160_000)
+    record = measured(training={"lineage": [first, other]})
+    assert record.training.origins == ["in1k", "objects365", "ade20k"]
+    assert [s.length for s in record.training.stages][1:] == [
+        *("12 epochs", "160000 iterations")
+    ]
+    assert conditions(record) == "from in1k + objects365 + ade20k; 1 epoch"
+    (tmp_path / "a.json").write_bytes(record.to_bytes())
+    assert read_record(tmp_path / "a.json") == record
+    # What is unknown is left out, and so are lineage and track of earlier records.
+    written = json.loads(record.to_bytes())["training"]["lineage"]
+    assert written == [first, other]
+    told = json.loads(measured().to_bytes())
+    assert not {"lineage", "track"} & told["training"].keys()
+
+
+@pytest.mark.parametrize(
+    ("lineage", "said"),
+    [
+        ([stage("a", "1", {"name": "b", "kind": "DINO"})], "checkpoint"),
+        ([stage("a", "short")], "pattern"),
+        ([stage("a", "1") for _ in range(101)], "at most 100 stages"),
+        ([stage("a", "1", epochs=-1)], "greater than or equal to 0"),
+        ([stage("\x1b", "1")], "printable"),
+        ({"a": 1}, "valid list"),
+    ],
+)
+def test_a_lineage_is_strict(lineage, said):
+    with pytest.raises(ValidationError, match=said):
+        measured(training={"lineage": lineage})
+
+
+def test_a_lineage_that_repeats_itself_ends():
+    again = endless = stage("a", "1")
+    for _ in range(50):
+        again = stage("a", "1", again, again)
+    endless["starts"] = [endless]
+    for lineage in ([again], [endless]):
+        with pytest.raises(ValidationError) as caught:
+            measured(training={"lineage": lineage})
+        (error,) = caught.value.errors(include_input=False)
+        assert "at most 100 stages, got more" in error["msg"]
+
+
+def test_activated_parameters_and_track_are_told():
+    record = measured(
+        model={"params": 40_000_000, "params_activated": 30_000_000},
+        training={"track": "frozen"},
+    )
+    assert "| 40.0M (30.0M activated) |" in markdown([record])
+    assert conditions(record) == "frozen; 1 epoch"
+    with pytest.raises(ValidationError, match="'frozen', 'tuned' or 'scratch'"):
+        measured(training={"track": "thawed"})
+    assert "params_activated" not in json.loads(measured().to_bytes())["model"]
 
 
 def test_config_hash_ignores_machine_and_key_order():

@@ -58,7 +58,7 @@ def test_detection_leaves_a_record_predictions_and_pictures(run, project, tmp_pa
     (path,) = (tmp_path / "records").glob("det-*.json")
     assert str(path) in result.out
     record = json.loads(path.read_text())
-    assert record["schema_version"] == 6
+    assert record["schema_version"] == 7
     assert record["config"]["name"] == "det" and not record["config"]["tta"]
     assert record["checkpoint"]["sha256"] == sha256(project / DET)
     assert record["predictions"]["sha256"] == sha256(tmp_path / "out.npz")
