@@ -16,6 +16,7 @@ from mmrev.errors import UserError, nearest
 from mmrev.runs.nodes import TOP_LEVEL, walk
 from mmrev.runs.overrides import override, warn_of_vain_assignments
 from mmrev.runs.safe_config import read_safely
+from mmrev.runs.track import apply_track
 from mmrev.wrappers import plain_settings
 
 __all__ = ["check_data", "evaluators", "load_config"]
@@ -42,7 +43,7 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     safe: bool = False,
 ) -> Config:
-    """Read a config, apply overrides, and import every package that it names.
+    """Read a config, apply overrides and track, import every package that it names.
 
     Args:
         path: The config.
@@ -51,7 +52,8 @@ def load_config(
             `mmrev.runs.safe_config`.
 
     Raises:
-        UserError: The config cannot be read, or a key is misspelt.
+        UserError: The config cannot be read, a key is misspelt, or it cannot take its
+            track.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,6 +76,7 @@ def load_config(
     _check_names(cfg)
     _check_loaders(cfg)
     _import_scopes(cfg)
+    apply_track(cfg)
     return cfg
 
 

@@ -19,6 +19,7 @@ from mmrev.models.supervision import SupervisedModel
 from mmrev.runs.config import load_config
 from mmrev.runs.nodes import components
 from mmrev.runs.refusals import named_refusals
+from mmrev.runs.track import unfreeze
 
 __all__ = [
     "as_used",
@@ -41,7 +42,9 @@ def model_config(
 
 
 def as_used(cfg: Config) -> Config:
-    """Enter the scope of a config, and leave its model without supervision.
+    """Enter the scope of a config; leave its model without what only trainings need.
+
+    That is supervision, and what keeps a backbone frozen.
 
     Args:
         cfg: Of `load_config`; is changed.
@@ -49,6 +52,7 @@ def as_used(cfg: Config) -> Config:
     init_default_scope(cfg.default_scope)
     for wrapper in list(components(cfg.model, SupervisedModel)):
         cfg.model = wrapper.model
+    unfreeze(cfg)
     if cfg.get("data_preprocessor"):  # where mmengine's runner puts it, too
         cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
     return cfg

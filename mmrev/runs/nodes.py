@@ -15,7 +15,8 @@ TOP_LEVEL = {
     *inspect.signature(Runner.__init__).parameters,
     *("compile", "custom_imports", "find_unused_parameters", "model_wrapper_cfg"),
     *("absent_classes", "head_memory", "other_sizes", "runner_type", "skip_steps"),
-    *("strategy", "sync_bn", "tta_model", "tta_pipeline", "unreadable_images"),
+    *("strategy", "sync_bn", "track", "tta_model", "tta_pipeline"),
+    "unreadable_images",
 } - {"self", "cfg"}
 """What may stand at the top of a config and is read by somebody."""
 

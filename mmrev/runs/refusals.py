@@ -165,7 +165,8 @@ def _typed(cfg: Config) -> Iterator[tuple[Node, type]]:
 
 def _classes(node: Node, default_scope: str) -> list[type]:
     """The classes that a part may build, those of its own scope first."""
-    kind = node.value.get("type")
+    # A frozen backbone names its own type by "of".
+    kind = node.value.get("of") or node.value.get("type")
     if inspect.isclass(kind):
         return [kind]
     names = _DEFAULTS.get(node.where, ()) if kind is None else (str(kind),)

@@ -2,7 +2,7 @@
 
 import copy
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
@@ -10,10 +10,11 @@ from mmrev.datasets.batches import seeded
 from mmrev.engine.hooks import CouplingHook
 from mmrev.runs.head_memory import apply_head_memory
 from mmrev.runs.model import unlogged
-from mmrev.runs.nodes import custom_hooks, walk
+from mmrev.runs.nodes import custom_hooks
 from mmrev.runs.refusals import named_refusals
+from mmrev.runs.track import without_weights
 
-__all__ = ["scratch_model", "take_size", "without_weights"]
+__all__ = ["scratch_model", "take_size"]
 
 
 def scratch_model(cfg: Config) -> nn.Module:
@@ -48,16 +49,3 @@ def take_size(model: nn.Module, size: tuple[int, int]) -> None:
     preprocessor.batch_augments = None  # of fixed sizes, some
     if getattr(preprocessor, "size", None) is not None:
         preprocessor.size = size
-
-
-def without_weights(settings: ConfigDict) -> None:
-    """Let what a part of a config builds start from no file of weights."""
-    for node in list(walk(settings)):
-        if not isinstance(node.value, ConfigDict):
-            continue
-        stated = node.value.get("init_cfg") or []
-        stated = stated if isinstance(stated, list) else [stated]
-        if any("Pretrained" in str(one.get("type")) for one in stated):
-            node.value.init_cfg = None
-        if node.value.get("pretrained"):  # of timm, and of older mmdet
-            node.value.pretrained = False if "model_name" in node.value else None

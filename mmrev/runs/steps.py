@@ -24,6 +24,7 @@ from mmrev.runs.expected import expected_results
 from mmrev.runs.folders import checkpoint_folder, require_writable_folders
 from mmrev.runs.head_memory import head_memory
 from mmrev.runs.nodes import components
+from mmrev.runs.track import unfreeze
 from mmrev.wrappers import change_settings, plain_settings
 
 __all__ = ["TEST_STEPS", "TRAIN_STEPS", "require_file", "section"]
@@ -248,7 +249,11 @@ def require_expected_results(cfg: Config, args: Namespace) -> None:
 
 
 def drop_training(cfg: Config, args: Namespace) -> None:
-    """Empty what training and validation need: their data may be missing."""
+    """Empty what training and validation need: their data may be missing.
+
+    The model is tested as it is used, without what keeps its backbone frozen.
+    """
+    unfreeze(cfg)
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[key] = None
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):

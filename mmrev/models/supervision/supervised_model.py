@@ -3,11 +3,10 @@
 from typing import Any
 
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmrev.models.layers.around import keep_names
 from mmrev.registry import MODELS
-
-INNER = "model."
 
 
 class SupervisedModel(BaseModel):
@@ -32,8 +31,7 @@ class SupervisedModel(BaseModel):
         # One owner is enough: from here on it is found through the inner model.
         del self.data_preprocessor
         self.model = inner
-        self.register_state_dict_post_hook(_strip_inner)
-        self.register_load_state_dict_pre_hook(_restore_inner)
+        keep_names(self)
 
     def __getattr__(self, name: str) -> Any:
         """An attribute of this wrapper, or else of the inner model."""
@@ -67,22 +65,3 @@ class SupervisedModel(BaseModel):
             data_samples: of the inner model.
         """
         raise NotImplementedError
-
-
-def _strip_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Give the inner model's keys the names they have without the wrapper."""
-    inner = prefix + INNER
-    for key in [key for key in state_dict if key.startswith(inner)]:
-        state_dict[prefix + key.removeprefix(inner)] = state_dict.pop(key)
-    # Versions of modules, by which some adapt old weights: readable under both names.
-    versions = state_dict._metadata
-    for key in [key for key in versions if key.startswith(inner)]:
-        versions[prefix + key.removeprefix(inner)] = versions[key]
-
-
-def _restore_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Undo `_strip_inner` before loading."""
-    own = [f"{prefix}{name}." for name, _ in module.named_children() if name != "model"]
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        if not key.startswith(tuple(own)):
-            state_dict[prefix + INNER + key.removeprefix(prefix)] = state_dict.pop(key)

@@ -25,7 +25,8 @@ from mmrev.registry import MODELS
 from mmrev.runs.config import load_config
 from mmrev.runs.model import unlogged
 from mmrev.runs.refusals import named_refusals
-from mmrev.runs.scratch import scratch_model, take_size, without_weights
+from mmrev.runs.scratch import scratch_model, take_size
+from mmrev.runs.track import without_weights
 from mmrev.runs.typical import training_batch
 from mmrev.studies.memory_modes.networks import DTYPES, awake
 
