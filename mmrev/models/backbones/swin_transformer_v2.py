@@ -11,13 +11,16 @@ takes the shorter side for both (`small_maps='pad'` is mmpretrain's
 an exactly zero query or key, as of padding, gets no gradient (the reference's is 1e12
 times the others', infinite in fp16); patches are merged at the start of a stage;
 normalised levels, `out_norm`, have one norm each, of eps 1e-6 (there 1e-5).
+Experts are those of SwinV2-MoE, see `mmrev.models.layers.moe`. The reference's Swin-MoE
+(models/swin_transformer_moe.py) is another network, with norms before its branches and
+attention by dot products; its weights do not fit. Here the expert's probability scales
+what the branch's norm gives: before it, the norm would undo that.
 """
 
 import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -37,8 +40,10 @@ from mmrev.models.backbones.base import (
 )
 from mmrev.models.layers.keeping import is_traced, kept
 from mmrev.models.layers.linear import Linear
+from mmrev.models.layers.moe import Experts
 from mmrev.models.layers.padding import pad_to_multiple
 from mmrev.models.layers.parameter_cache import ParameterCache
+from mmrev.models.layers.precision import at_least_fp32, without_autocast
 from mmrev.registry import MODELS
 from mmrev.reversible import recompute
 
@@ -281,7 +286,7 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with _without_autocast(gradient.device):
+        with without_autocast(gradient.device):
             return *_Attend._gradients(ctx, gradient), None
 
     @staticmethod
@@ -385,11 +390,11 @@ class WindowAttention(nn.Module):
     def _bias_table(self, window: tuple[int, int], side: int) -> Tensor:
         """The bias of each offset of a key, (heads, 2 H - 1, 2 W - 1), in fp32."""
         weight = self.cpb_mlp[0].weight
-        with _without_autocast(weight.device):
+        with without_autocast(weight.device):
             offsets = _coordinates(side, self.pretrained_window, weight.device)
             # Of a query from its key; negative ones are its of the query.
             offsets = -_middle(offsets, window, 0).to(weight.dtype)
-            bias = 16 * _at_least_fp32(self.cpb_mlp(offsets)).sigmoid()
+            bias = 16 * at_least_fp32(self.cpb_mlp(offsets)).sigmoid()
             return bias.permute(2, 0, 1).contiguous()
 
     def forward(self, windows: Tensor, bias: Tensor, groups: Sequence) -> Tensor:
@@ -407,9 +412,9 @@ class WindowAttention(nn.Module):
         k_bias = torch.zeros_like(self.v_bias)
         qkv_bias = torch.cat([self.q_bias, k_bias, self.v_bias])
         qkv = self.qkv(windows, qkv_bias)
-        with _without_autocast(windows.device):
-            full = _at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
-            scale = _at_least_fp32(self.logit_scale).clamp(max=MAX_LOGIT_SCALE)
+        with without_autocast(windows.device):
+            full = at_least_fp32(qkv).view(count, tokens, 3, len(bias), -1)
+            scale = at_least_fp32(self.logit_scale).clamp(max=MAX_LOGIT_SCALE)
             scale = scale.exp().view(-1, 1)
             scale = torch.stack([scale, torch.ones_like(scale)])
             unit, v = full.split((2, 1), 2)
@@ -527,6 +532,27 @@ class PostNorm(nn.Module):
         return self.drop_path(self.norm(self.layer(x))).add_(x)
 
 
+class SparsePostNorm(PostNorm):
+    """As `PostNorm`, of `Experts`: ``x + drop_path(factor * norm(layer(x)))``.
+
+    The branch of a dropped token is 0.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to (N, H, W, C)."""
+        branch, factor = self.layer(x)
+        return self.drop_path(self.norm(branch) * factor).add_(x)
+
+
+def _mlp(channels: int, dropout: float = 0.0) -> nn.Module:
+    """Two layers, (..., C) to (..., C); dropout is between them."""
+    parts = OrderedDict(fc1=Linear(channels, 4 * channels, activation="gelu"))
+    if dropout:
+        parts["dropout"] = nn.Dropout(dropout)
+    parts["fc2"] = Linear(4 * channels, channels)
+    return nn.Sequential(parts)
+
+
 class Block(nn.Sequential):
     """Attention branch, MLP branch and, in some of H and G, a norm of the main branch.
 
@@ -535,6 +561,7 @@ class Block(nn.Sequential):
         attention: of the first branch.
         drop_path_rate: of both branches.
         extra_norm: whether the norm is there.
+        moe: of `_moe_settings` if the MLP is one of several experts, else None.
     """
 
     def __init__(
@@ -543,17 +570,17 @@ class Block(nn.Sequential):
         attention: nn.Module,
         drop_path_rate: float,
         extra_norm: bool,
+        moe: dict | None,
     ):
-        mlp = nn.Sequential(
-            OrderedDict(
-                fc1=Linear(channels, 4 * channels, activation="gelu"),
-                fc2=Linear(4 * channels, channels),
-            )
-        )
-        parts = OrderedDict(
-            attn=PostNorm(attention, channels, drop_path_rate),
-            mlp=PostNorm(mlp, channels, drop_path_rate),
-        )
+        parts = OrderedDict(attn=PostNorm(attention, channels, drop_path_rate))
+        if moe is None:
+            parts["mlp"] = PostNorm(_mlp(channels), channels, drop_path_rate)
+        else:
+            experts = [
+                _mlp(channels, moe["dropout"]) for _ in range(moe["num_experts"])
+            ]
+            layer = Experts(experts, channels, moe["capacity_factor"], moe["noise"])
+            parts["mlp"] = SparsePostNorm(layer, channels, drop_path_rate)
         if extra_norm:
             parts["norm"] = nn.LayerNorm(channels)
         super().__init__(parts)
@@ -625,6 +652,12 @@ class SwinTransformerV2(StagedBackbone):
             memory (the paper's sequential attention); they run again in the backward
             pass.
         drop_path_rate: largest stochastic depth rate; linear from 0 along the blocks.
+        moe: None, or a dict by which some blocks have MLPs of several experts, as
+            SwinV2-MoE: ``num_experts``; optionally ``capacity_factor`` (1.25) and
+            ``noise`` (1.0) of `Experts`, ``dropout`` inside the experts (0.0) and
+            ``blocks``, for each stage the indices of such blocks (by default odd ones
+            in stage 3, and block 1 of stage 4). `mmrev.BalancedExperts` around the
+            model trains them.
         out_indices: levels to return.
         out_norm: 'layer_norm' normalises every returned level; None does not.
         frozen_stages: -1 trains everything, 0 freezes the stem, n also the first n
@@ -656,6 +689,7 @@ class SwinTransformerV2(StagedBackbone):
         small_maps: str = "shrink",
         windows_at_once: int | None = None,
         drop_path_rate: float = 0.0,
+        moe: dict | None = None,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_norm: str | None = None,
         frozen_stages: int = -1,
@@ -704,6 +738,7 @@ class SwinTransformerV2(StagedBackbone):
         self.stem = PatchEmbed(in_channels, self.channels[0])
         rates = drop_path_rates(drop_path_rate, self.depths)
         every = settings["extra_norm_every_n_blocks"]
+        moe = _moe_settings(moe, self.depths) if moe else None
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(self.depths):
             width = self.channels[stage]
@@ -726,7 +761,11 @@ class SwinTransformerV2(StagedBackbone):
                 )
                 extra_norm = every > 0 and (index + 1) % every == 0
                 blocks[str(index)] = Block(
-                    width, attention, rates[stage][index], extra_norm
+                    width,
+                    attention,
+                    rates[stage][index],
+                    extra_norm,
+                    moe if moe and index in moe["blocks"][stage] else None,
                 )
             self.stages.append(nn.Sequential(blocks))
         self._finish()
@@ -820,17 +859,6 @@ class SwinTransformerV2(StagedBackbone):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager:
-    # The meta device knows no autocast.
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _pad_to(x: Tensor, multiples: tuple[int, int]) -> Tensor:
     """Pad H and W of (N, H, W, C) with zeros at the end, to the next multiples."""
     pad_h, pad_w = (-n % m for n, m in zip(x.shape[1:3], multiples, strict=True))
@@ -878,3 +906,33 @@ def _settings_of(arch: str | dict) -> dict:
                 f"heads for {width} channels in stage {index + 1}."
             )
     return {"extra_norm_every_n_blocks": 0, **arch}
+
+
+def _moe_settings(moe: dict, depths: list[int]) -> dict:
+    """The settings of experts with their defaults; `depths` are blocks a stage."""
+    usual = [(), (), range(1, depths[2], 2), range(1, min(depths[3], 2))]
+    defaults = {"capacity_factor": 1.25, "noise": 1.0, "dropout": 0.0, "blocks": usual}
+    known = {"num_experts", *defaults}
+    if "num_experts" not in moe or not moe.keys() <= known:
+        raise ValueError(
+            "SwinTransformerV2: moe takes num_experts and, optionally, "
+            f"{', '.join(defaults)}; got {', '.join(map(str, moe)) or 'nothing'}."
+        )
+    moe = {**defaults, **moe}
+    count, blocks = moe["num_experts"], moe["blocks"]
+    if count < 1 or not 0 <= moe["dropout"] < 1:
+        raise ValueError(
+            "SwinTransformerV2: moe must have num_experts >= 1 and 0 <= dropout < 1, "
+            f"got {count} and {moe['dropout']}."
+        )
+    if len(blocks) != NUM_STAGES or any(
+        not 0 <= index < depth
+        for depth, indices in zip(depths, blocks, strict=False)
+        for index in indices
+    ):
+        raise ValueError(
+            f"SwinTransformerV2: moe blocks must be indices for each of {NUM_STAGES} "
+            f"stages, of {', '.join(map(str, depths))} blocks, got {blocks}. Block 1 "
+            "is the second one."
+        )
+    return moe

@@ -50,6 +50,15 @@ CASES = {
         },
         ("dual",),
     ),
+    "swin-experts": Case(
+        test_swin_transformer_v2.small,
+        {
+            "arch": {**test_swin_transformer_v2.TINY, "depths": [1, 1, 3, 2]},
+            "moe": {"num_experts": 3, "dropout": 0.1},
+            "drop_path_rate": 0.3,
+        },
+        ("dual",),
+    ),
     "nfnet": Case(
         test_nfnet.small,
         {

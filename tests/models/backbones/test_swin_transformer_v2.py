@@ -27,6 +27,7 @@ from mmrev.models.backbones.swin_transformer_v2 import (
     _axis,
     _mask,
 )
+from mmrev.models.layers.moe import activated_parameters
 
 SMALL = {"embed_dims": 16, "depths": [2, 2, 3, 2], "num_heads": [1, 2, 2, 4]}
 TINY = {"embed_dims": 8, "depths": [2, 1, 2, 1], "num_heads": [1, 1, 2, 2]}
@@ -651,3 +652,87 @@ def test_weights_for_other_windows_are_refused_even_when_not_strict():
 def test_unknown_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         SwinTransformerV2(**{"arch": SMALL, **settings})
+
+
+def dense_name(name):
+    """Of a parameter of a model with one expert, that of the dense one."""
+    return name.replace(".experts.0.", ".")
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_one_expert_is_the_dense_block_bit_for_bit(training, autocast):
+    settings = {"drop_path_rate": 0.3, "out_norm": "layer_norm"}
+    dense = small(**settings).train(training)
+    sparse = small(moe={"num_experts": 1}, **settings).train(training)
+    weights = dense.state_dict()
+    own = sparse.state_dict()
+    for name in [name for name in own if "router" not in name]:
+        own[name] = weights.pop(dense_name(name))
+    assert not weights
+    sparse.load_state_dict(own)
+    image = torch.randn(2, 3, 61, 70)
+
+    def results(model):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            levels = model(image)
+        if training:
+            sum(level.float().square().mean() for level in levels).backward()
+        gradients = {dense_name(name): p.grad for name, p in model.named_parameters()}
+        return gradients | {f"level {i}": level for i, level in enumerate(levels)}
+
+    with torch.set_grad_enabled(training):
+        expected, actual = results(dense), results(sparse)
+    routers = {name for name in actual if "router" in name}
+    assert len(routers) == 2
+    assert actual.keys() - expected.keys() == routers
+    for name, tensor in expected.items():
+        assert tensor is actual[name] is None or torch.equal(tensor, actual[name]), name
+
+
+# Millions with the classifier of 21841 classes. Dense: 65.8 and 109.3.
+SPARSE = {
+    ("small", 8): (173.28, 65.79),
+    ("small", 16): (296.17, 65.82),
+    ("small", 32): (541.94, 65.89),
+    ("base", 8): (300.36, 109.33),
+    ("base", 16): (518.74, 109.37),
+    ("base", 32): (955.49, 109.46),
+}
+
+
+@pytest.mark.parametrize(("arch", "count"), SPARSE)
+def test_parameters_with_experts(arch, count):
+    """As many more as other experts and routers have; activated are routers alone."""
+    with torch.device("meta"):
+        model = SwinTransformerV2(arch, moe={"num_experts": count})
+    width = model.channels[-1]
+    classifier = 2 * width + (width + 1) * 21841
+    total, activated = (
+        number + classifier
+        for number in (
+            sum(p.numel() for p in model.parameters()),
+            activated_parameters(model),
+        )
+    )
+    assert (round(total / 1e6, 2), round(activated / 1e6, 2)) == SPARSE[arch, count]
+    routers = count * (9 * width // 2 + width)
+    assert activated == PARAMETERS[arch] + routers + classifier
+
+
+@pytest.mark.parametrize(
+    ("moe", "message"),
+    [
+        ({"experts": 8}, "moe takes num_experts and, optionally, capacity_factor, noi"),
+        ({"num_experts": 8, "top_k": 2}, "got num_experts, top_k"),
+        ({"num_experts": 0}, "num_experts >= 1 and 0 <= dropout < 1, got 0 and 0.0"),
+        ({"num_experts": 2, "dropout": 1}, "got 2 and 1"),
+        ({"num_experts": 2, "blocks": [[], [], [3], []]}, "of 2, 2, 3, 2 blocks, got"),
+        ({"num_experts": 2, "blocks": [[1]]}, "indices for each of 4 stages"),
+        ({"num_experts": 2, "capacity_factor": -1}, "capacity_factor > 0"),
+    ],
+)
+def test_refused_settings_of_experts(moe, message):
+    with pytest.raises(ValueError, match=message):
+        small(moe=moe)
