@@ -1,7 +1,13 @@
 """Plug-in losses."""
 
+from mmrev.models.supervision.balanced_experts import BalancedExperts
 from mmrev.models.supervision.intermediate import IntermediateSupervision
 from mmrev.models.supervision.stitch_distillation import StitchDistillation
 from mmrev.models.supervision.supervised_model import SupervisedModel
 
-__all__ = ["IntermediateSupervision", "StitchDistillation", "SupervisedModel"]
+__all__ = [
+    "BalancedExperts",
+    "IntermediateSupervision",
+    "StitchDistillation",
+    "SupervisedModel",
+]
