@@ -22,6 +22,7 @@ __all__ = [
     "OPTIM_WRAPPER_CONSTRUCTORS",
     "SCOPES",
     "STRATEGIES",
+    "TRANSFORMS",
     "use_registered_names",
 ]
 
@@ -37,7 +38,11 @@ def _child(name: str, *locations: str) -> root.Registry:
 
 
 MODELS = _child(
-    "MODELS", "mmrev.models", "mmrev.models.detectors", "mmrev.models.segmentors"
+    "MODELS",
+    "mmrev.models",
+    "mmrev.models.detectors",
+    "mmrev.models.pretraining",
+    "mmrev.models.segmentors",
 )
 DATASETS = _child("DATASETS", "mmrev.datasets")
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmrev.datasets")
@@ -47,6 +52,7 @@ LOOPS = _child("LOOPS", "mmrev.engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "mmrev.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "mmrev.engine")
 STRATEGIES = _child("STRATEGIES", "mmrev.engine")
+TRANSFORMS = _child("TRANSFORMS", "mmrev.datasets")
 
 
 def use_registered_names() -> None:

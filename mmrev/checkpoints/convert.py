@@ -35,6 +35,8 @@ BACKBONE_PREFIX = "backbone."
 # What a whole model's checkpoint holds for its training alone; a plain model does not
 # miss it.
 TRAINING_ONLY = ("supervision.",)
+# The token of `mmrev.MaskedBackbone`, which a plain backbone does not have.
+MASK_TOKEN = "mask_token"
 # What dense prediction adds behind a backbone: norms of levels, stitched ones' adapters
 # and pyramid. Absent from pretrained weights, it keeps its initial values.
 ADDED = re.compile(r"(norms|adapters|pyramid)\..+|anchors\.\d+\.norm[0-2]\..+")
@@ -54,8 +56,8 @@ class Conversion:
         backbone: the config of the backbone they were compared with, in `convert_file`.
         state_dict: the backbone's weights under our names; the tensors are the given
             ones, but for what the layout stores in another order or shape.
-        dropped: keys of heads, of what the backbone computes itself, and those of
-            `ADDED` that the target lacks.
+        dropped: keys of heads, of what the backbone computes itself, a mask token, and
+            those of `ADDED` that the target lacks.
         initial: keys of `ADDED` that the checkpoint lacks.
         unexpected: keys that are neither the backbone's nor a head's.
         missing: other keys that the target has and the checkpoint lacks.
@@ -144,7 +146,7 @@ def convert(checkpoint: Mapping, layout: str = "auto", name: str = "") -> Conver
     for key, value in own.items():
         if (renamed := result.layout.rename(key)) is not None:
             result.state_dict[renamed] = value
-        elif result.layout.leaves_out(key):
+        elif key == MASK_TOKEN or result.layout.leaves_out(key):
             result.dropped.append(key)
         else:
             result.unexpected.append(key)

@@ -1,6 +1,6 @@
 """The embedded scenes, for whichever of mmdet, mmseg and mmpretrain is installed.
 
-And how their images, and anybody's, become batches.
+And how their images, and anybody's, become batches and are masked.
 """
 
 from importlib import import_module
@@ -17,6 +17,8 @@ for _package, _module in (
     ("mmdet", "scenes_detection"),
     ("mmseg", "scenes_segmentation"),
     ("mmpretrain", "digit_crops"),
+    ("mmpretrain", "masks"),
+    ("mmpretrain", "scenes_images"),
 ):
     if find_spec(_package):
         with hushed():

@@ -41,6 +41,8 @@ class Backbone(BaseModule):
 
     no_weight_decay: tuple[str, ...] = ()
     """Parts of parameter names that optimizers leave without weight decay."""
+    channels_last = False
+    """Whether features are (N, H, W, C)."""
 
     def __init__(
         self,
@@ -140,6 +142,39 @@ class Backbone(BaseModule):
             logger="current",
         )
 
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the levels of `out_indices`.
+
+        Args:
+            x: images, (N, in_channels, H, W), any H and W.
+
+        Returns:
+            (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
+        """
+        self.plan(x)
+        return self.encode(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The stem's output, where `mmrev.MaskedBackbone` puts its token.
+
+        Args:
+            x: images, (N, in_channels, H, W).
+
+        Returns:
+            (N, `embed_channels`, ceil(H / 4), ceil(W / 4)), channels last if the
+            backbone says so.
+        """
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The levels of `out_indices`, from what `embed` gives."""
+        raise NotImplementedError
+
+    @property
+    def embed_channels(self) -> int:
+        """Channels of what `embed` gives."""
+        return self.channels[0]
+
     def select(self, levels: Mapping[int, Tensor] | Sequence[Tensor]) -> tuple:
         """The levels of `out_indices`, in its order, normalised if asked for."""
         norms = [(i, self.norm(i)) for i in self.out_indices]
@@ -232,8 +267,6 @@ class StagedBackbone(Coupled, Backbone):
     stem: nn.Module
     stages: nn.ModuleList
     depths: list[int]
-    channels_last = False
-    """Whether features are (N, H, W, C)."""
     couplings: tuple[str, ...] = ()
     """Names in `mmrev.models.layers.COUPLINGS`."""
 
@@ -365,17 +398,12 @@ class StagedBackbone(Coupled, Backbone):
         """A stage's level, (N, C, H, W), from its last block's feature."""
         return x.permute(0, 3, 1, 2) if self.channels_last else x
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the levels of `out_indices`.
+    def embed(self, x: Tensor) -> Tensor:
+        """The stem's output, in the memory mode of the first stage."""
+        return self.run(self.stem, x)
 
-        Args:
-            x: images, (N, 3, H, W), any H and W.
-
-        Returns:
-            (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
-        """
-        self.plan(x)
-        x = self.run(self.stem, x)
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Run the stages up to the last level that is asked for."""
         levels = {}
         for index in range(max(self.out_indices) + 1):
             x = self.run_blocks(x, index)

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmrev.models.layers.around import keep_names
+from mmrev.models.inner_names import keep_inner_names
 from mmrev.registry import MODELS
 
 
@@ -36,7 +36,7 @@ class FrozenBackbone(BaseModule):
         super().__init__()
         self.model = MODELS.build({**settings, "type": of})
         self.model.requires_grad_(False).eval()
-        keep_names(self)
+        keep_inner_names(self)
 
     def __getattr__(self, name: str) -> Any:
         """An attribute of this module, or else of the backbone."""

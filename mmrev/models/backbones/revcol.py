@@ -236,17 +236,8 @@ class RevCol(Backbone):
         self._taps: dict[int, Tensor | None] = {}
         self._freeze()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the levels of `out_indices`.
-
-        Args:
-            x: images, (N, in_channels, H, W), any H and W.
-
-        Returns:
-            (N, C[l], ceil(H / s), ceil(W / s)) with s = 4, 8, 16, 32.
-        """
-        self.plan(x)
-        x = self.embed(x)
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Run the columns; all of them read x."""
         frozen = max(self.frozen_stages, 0)
         states, tapped = None, {}
         if frozen:

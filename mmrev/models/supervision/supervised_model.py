@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from mmrev.models.layers.around import keep_names
+from mmrev.models.inner_names import keep_inner_names
 from mmrev.registry import MODELS
 
 
@@ -31,7 +31,7 @@ class SupervisedModel(BaseModel):
         # One owner is enough: from here on it is found through the inner model.
         del self.data_preprocessor
         self.model = inner
-        keep_names(self)
+        keep_inner_names(self)
 
     def __getattr__(self, name: str) -> Any:
         """An attribute of this wrapper, or else of the inner model."""

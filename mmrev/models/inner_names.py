@@ -1,27 +1,25 @@
-"""Modules around another one whose weights keep the names they have without."""
+"""Wrappers whose inner model keeps its names in a state dict."""
 
 from typing import Any
 
 from torch import nn
 
 INNER = "model."
-"""What the names of the inner module's weights begin with in memory."""
 
 
-def keep_names(module: nn.Module) -> None:
-    """Let the state dict of a module have the keys of its ``model`` as if alone.
-
-    Checkpoints then fit with and without what is around it.
+def keep_inner_names(wrapper: nn.Module) -> None:
+    """Let a state dict name what is in ``wrapper.model`` as without the wrapper.
 
     Args:
-        module: whose attribute ``model`` is the inner module; changed in place.
+        wrapper: its other parts keep their names, which none of the inner model's may
+            begin with.
     """
-    module.register_state_dict_post_hook(_strip_inner)
-    module.register_load_state_dict_pre_hook(_restore_inner)
+    wrapper.register_state_dict_post_hook(_strip_inner)
+    wrapper.register_load_state_dict_pre_hook(_restore_inner)
 
 
 def _strip_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Give the inner module's keys the names they have without the outer one."""
+    """Give the inner model's keys the names they have without the wrapper."""
     inner = prefix + INNER
     for key in [key for key in state_dict if key.startswith(inner)]:
         state_dict[prefix + key.removeprefix(inner)] = state_dict.pop(key)
@@ -33,7 +31,9 @@ def _strip_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> N
 
 def _restore_inner(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
     """Undo `_strip_inner` before loading."""
-    own = [f"{prefix}{name}." for name, _ in module.named_children() if name != "model"]
+    own = [f"{name}." for name, _ in module.named_children() if f"{name}." != INNER]
+    own += [name for name, _ in module.named_parameters(recurse=False)]
+    own = tuple(prefix + name for name in own)
     for key in [key for key in state_dict if key.startswith(prefix)]:
-        if not key.startswith(tuple(own)):
+        if not key.startswith(own):
             state_dict[prefix + INNER + key.removeprefix(prefix)] = state_dict.pop(key)

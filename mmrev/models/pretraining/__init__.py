@@ -1,0 +1,14 @@
+"""Parts of pretraining; those that extend mmpretrain's are there if it is installed."""
+
+from importlib.util import find_spec
+
+from mmrev.console import hushed
+from mmrev.models.pretraining.masked_backbone import MaskedBackbone
+
+__all__ = ["MaskedBackbone"]
+
+if find_spec("mmpretrain"):
+    with hushed():
+        from mmrev.models.pretraining.simmim_head import SimMIMHead
+
+    __all__ += ["SimMIMHead"]
