@@ -20,7 +20,7 @@ what the branch's norm gives: before it, the norm would undo that.
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -349,9 +349,16 @@ class WindowAttention(nn.Module):
         channels: C.
         num_heads: must divide C.
         pretrained_window: side of the window for which the bias was trained.
+        sharing: whose network of the position bias it has, None for its own.
     """
 
-    def __init__(self, channels: int, num_heads: int, pretrained_window: int):
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        pretrained_window: int,
+        sharing: "WindowAttention | None" = None,
+    ):
         super().__init__()
         self.pretrained_window = pretrained_window
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
@@ -365,6 +372,8 @@ class WindowAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(channels))
         self.proj = Linear(channels, channels)
         self._table = ParameterCache()
+        if sharing is not None:
+            self.cpb_mlp, self._table = sharing.cpb_mlp, sharing._table
 
     def train(self, mode: bool = True) -> "WindowAttention":
         """Set the mode and forget the table; return self."""
@@ -644,6 +653,10 @@ class SwinTransformerV2(StagedBackbone):
             the position bias would be wrong without a sign. In released models the
             window of stage 4 has shrunk to its map: 16, 16, 16, 8 at 256 px, 12, 12,
             12, 6 for all that began on ImageNet-22k at 192 px.
+        position_bias: which blocks have one network of the position bias: 'block',
+            each its own; 'stage', those of a stage, as of feature distillation's
+            students (arXiv 2205.14141, section 3.2), whose weights fit 'block', too. It
+            counts as part of the stage's first block.
         padded_keys: where the window does not divide the map: 'seen', tokens attend to
             the padding as in every implementation; 'masked', they do not.
         small_maps: where a map is not larger than the window: 'shrink', the window
@@ -685,6 +698,7 @@ class SwinTransformerV2(StagedBackbone):
         in_channels: int = 3,
         window_size: int | Sequence[int] = 8,
         pretrained_window_sizes: int | Sequence[int] = 0,
+        position_bias: str = "block",
         padded_keys: str = "seen",
         small_maps: str = "shrink",
         windows_at_once: int | None = None,
@@ -712,6 +726,7 @@ class SwinTransformerV2(StagedBackbone):
             coupling=coupling,
             init_cfg=init_cfg,
         )
+        _check_choice("position_bias", position_bias, ("block", "stage"))
         _check_choice("padded_keys", padded_keys, ("seen", "masked"))
         _check_choice("small_maps", small_maps, ("shrink", "pad"))
         if windows_at_once is not None and windows_at_once < 1:
@@ -726,6 +741,7 @@ class SwinTransformerV2(StagedBackbone):
                 f"{settings['extra_norm_every_n_blocks']}. Use coupling='dual'."
             )
         self.depths = list(settings["depths"])
+        self.position_bias = position_bias
         self.window_sizes = _one_a_stage("window_size", window_size, 1)
         pretrained = _one_a_stage("pretrained_window_sizes", pretrained_window_sizes, 0)
         self.pretrained_window_sizes = [
@@ -745,13 +761,18 @@ class SwinTransformerV2(StagedBackbone):
             blocks = OrderedDict()
             if stage:
                 blocks["merge"] = PatchMerging(self.channels[stage - 1])
+            shared = None
             for index in range(depth):
+                inside = WindowAttention(
+                    width,
+                    settings["num_heads"][stage],
+                    self.pretrained_window_sizes[stage],
+                    shared,
+                )
+                if position_bias == "stage":
+                    shared = inside
                 attention = ShiftedWindows(
-                    WindowAttention(
-                        width,
-                        settings["num_heads"][stage],
-                        self.pretrained_window_sizes[stage],
-                    ),
+                    inside,
                     self.window_sizes[stage],
                     index % 2 == 1,
                     padded_keys,
@@ -786,7 +807,17 @@ class SwinTransformerV2(StagedBackbone):
         return [attention, others[0] if len(others) == 1 else nn.Sequential(*others)]
 
     def units(self) -> list[nn.Module]:
-        """Branches where these run by themselves, in stage 1 and in chains; blocks."""
+        """Branches where these run by themselves, in stage 1 and in chains; blocks.
+
+        Raises:
+            ValueError: if blocks share weights.
+        """
+        if self.position_bias == "stage":
+            raise ValueError(
+                "SwinTransformerV2: position_bias='stage' gives blocks weights in "
+                "common, which FSDP2 cannot shard. Train without --shard, or set "
+                "position_bias='block', which takes the same checkpoints."
+            )
         found = []
         for module in super().units():
             apart = bool(self.coupling and self.links(module))
@@ -856,7 +887,25 @@ class SwinTransformerV2(StagedBackbone):
                     f"with pretrained_window_sizes={known}, this model has {own}. Set "
                     f"pretrained_window_sizes={tuple(known)}."
                 )
+        if self.position_bias == "stage":
+            self._check_shared(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _check_shared(self, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+        """Refuse weights of which the last block's bias alone would be kept."""
+        known: dict[tuple[str, str], tuple[str, Tensor]] = {}
+        for key, value in state_dict.items():
+            place, found, name = key.partition(".attn.layer.attention.cpb_mlp.")
+            if not found or not place.startswith(prefix):
+                continue
+            stage = place.removeprefix(prefix).rpartition(".")[0]
+            first, expected = known.setdefault((stage, name), (key, value))
+            if not torch.equal(value, expected):
+                raise ValueError(
+                    "SwinTransformerV2: expected weights with one network of the "
+                    f"position bias a stage, got {first} and {key}, which differ. Set "
+                    "position_bias='block'."
+                )
 
 
 def _pad_to(x: Tensor, multiples: tuple[int, int]) -> Tensor:

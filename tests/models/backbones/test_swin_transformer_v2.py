@@ -13,7 +13,7 @@ from mmpretrain.models import SwinTransformerV2 as MMPretrainSwin
 from tolerances import assert_close
 from torch import nn
 
-from mmrev.checkpoints import convert_state_dict
+from mmrev.checkpoints import convert_state_dict, save_state_dict
 from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.swin_transformer_v2 import (
@@ -359,6 +359,82 @@ def test_memory_modes_agree(mode, autocast):
             assert_close(gradient, expected[name])
 
 
+SHARED = {"arch": SMALL, "position_bias": "stage"}
+
+
+def bias_networks(model):
+    """Each attention's, stage by stage."""
+    return [
+        [m.cpb_mlp for m in stage.modules() if isinstance(m, WindowAttention)]
+        for stage in model.stages
+    ]
+
+
+def test_a_bias_that_blocks_share_counts_once():
+    model, apart = small(**SHARED), small(**{**SHARED, "position_bias": "block"})
+    networks = bias_networks(model)
+    assert [len(set(stage)) for stage in networks] == [1, 1, 1, 1]
+    sizes = [sum(p.numel() for p in stage[0].parameters()) for stage in networks]
+    spared = sum((len(s) - 1) * size for s, size in zip(networks, sizes, strict=True))
+    counts = [sum(p.numel() for p in m.parameters()) for m in (apart, model)]
+    assert counts[0] - counts[1] == spared
+    names = [name for name, _ in model.named_parameters() if "stages.2." in name]
+    assert {name.split(".")[2] for name in names if "cpb_mlp" in name} == {"0"}
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"memory": "store"},
+        {"memory": "recompute"},
+        {"memory": "store", "coupling": "dual"},
+        {"memory": "reverse", "coupling": "dual"},
+    ],
+    ids=str,
+)
+def test_gradients_of_a_shared_bias_are_those_of_its_blocks_together(mode):
+    image = torch.randn(2, 3, 40, 40)
+
+    def gradients(position_bias, weights=None):
+        model = small(**{**SHARED, "position_bias": position_bias}, **mode)
+        if mode.get("coupling"):
+            model.coefficients.copy_(torch.tensor([0.8, 0.2]))
+        if weights is not None:
+            model.load_state_dict(weights)
+        sum((level**2).mean() for level in model(image)).backward()
+        return model
+
+    shared = gradients("stage")
+    apart = gradients("block", shared.state_dict())
+    for own, others in zip(bias_networks(shared), bias_networks(apart), strict=True):
+        for name, parameter in own[0].named_parameters():
+            parts = [network.get_parameter(name).grad for network in others]
+            assert_close(parameter.grad, sum(parts))
+
+
+def test_weights_of_a_shared_bias_fit_blocks_and_not_the_other_way(tmp_path):
+    shared, image = small(**SHARED).eval(), torch.randn(1, 3, 40, 40)
+    path = tmp_path / "shared.pth"
+    save_state_dict(shared.state_dict(), path)
+    init = {"type": "Pretrained", "checkpoint": str(path)}
+    for position_bias in ("block", "stage"):
+        other = SwinTransformerV2(
+            SMALL, window_size=4, position_bias=position_bias, init_cfg=init
+        )
+        other.init_weights()
+        for level, expected in zip(other.eval()(image), shared(image), strict=True):
+            assert torch.equal(level, expected)
+    apart = small(arch=SMALL)
+    message = r"one network of .* a stage, got stages\.0\.0.* and stages\.0\.1.*'block'"
+    with pytest.raises(ValueError, match=message):
+        shared.load_state_dict(apart.state_dict())
+
+
+def test_blocks_that_share_weights_are_not_sharded():
+    with pytest.raises(ValueError, match=r"which FSDP2 cannot shard\. .*='block'"):
+        small(**SHARED).units()
+
+
 @pytest.mark.ci
 @pytest.mark.slow
 def test_memory_modes_need_less():
@@ -644,6 +720,7 @@ def test_weights_for_other_windows_are_refused_even_when_not_strict():
         ({"window_size": 0}, "window_size must be a number >= 1 or 4 of them, got 0"),
         ({"window_size": (7, 7)}, r"window_size must .* 4 of them, got \(7, 7\)"),
         ({"pretrained_window_sizes": -1}, "pretrained_window_sizes must .* got -1"),
+        ({"position_bias": "all"}, "must be 'block' or 'stage', got 'all'"),
         ({"padded_keys": "hidden"}, "must be 'seen' or 'masked', got 'hidden'"),
         ({"small_maps": "crop"}, "must be 'shrink' or 'pad', got 'crop'"),
         ({"windows_at_once": 0}, "windows_at_once must be None or >= 1, got 0"),
