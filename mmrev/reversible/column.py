@@ -19,11 +19,12 @@ class Column(Protocol):
     """A module of one column; every column of a network has the same levels.
 
     Attributes:
-        levels: one module a level, finest first, called as ``level(below, *above)``.
-            ``below`` is this column's next finer state (the network's input ``x`` at
-            level 0); the first column is called without ``above``.
-        above: for each level, the levels of the previous column it reads. All must be
-            coarser than itself: that is what makes the column invertible.
+        levels: one module a level, in the order in which they run: finest first, or
+            coarsest first, called as ``level(below, *above)``. ``below`` is this
+            column's state before (the network's input ``x`` at the first level, or
+            nothing if there is none); the first column is called without ``above``.
+        above: for each level, the levels of the previous column it reads. All must run
+            later than itself: that is what makes the column invertible.
         gains: one parameter a level, broadcastable to the state of that level. The
             first column's are never read, but for their dtype.
     """
@@ -56,7 +57,7 @@ def effective_gains(gains: Sequence[Tensor], floor: float = GAIN_FLOOR) -> list[
 
 def run_columns(
     columns: Sequence[Column],
-    x: Tensor,
+    x: Tensor | None,
     previous: Sequence[Tensor] | None = None,
     taps: Collection[int] = (),
     couples: Couple | Sequence[Couple] = couple,
@@ -65,14 +66,14 @@ def run_columns(
 
     Args:
         columns: the columns.
-        x: the input that every column's finest level reads.
+        x: the input that every column's first level reads; None if there is none.
         previous: states of the column before, or None when ``columns[0]`` is first.
-        taps: indices of columns whose coarsest state is also wanted.
+        taps: indices of columns whose last state is also wanted.
         couples: how states are computed, one way or one a level; see `in_mode`.
 
     Returns:
-        The last column's states, finest first, and each tapped column's coarsest state
-        by index.
+        The last column's states in the order of its levels, and each tapped column's
+        last state by index.
     """
     tapped = {}
     follow = columns[1:] if previous is None else columns
@@ -84,10 +85,11 @@ def run_columns(
         ):
             way = couples if callable(couples) else couples[index]
             below = states[-1] if states else x
+            reads = () if below is None else (below,)
             if previous is None:
-                states.append(way(level, (below,), gain, None))
+                states.append(way(level, reads, gain, None))
             else:
-                reads = (below, *(previous[i] for i in column.above[index]))
+                reads += tuple(previous[i] for i in column.above[index])
                 states.append(way(level, reads, next(gains), previous[index]))
         previous = states
         if number in taps:

@@ -22,14 +22,19 @@ from mmrev.models.backbones.base import (
     init_trunc_normal,
     resolve_arch,
 )
-from mmrev.models.layers import ConvNeXtBlock, LayerNorm2d, pad_to_multiple
+from mmrev.models.layers import (
+    NUM_LEVELS,
+    BottomUpColumn,
+    LayerNorm2d,
+    check_sizes,
+    pad_to_multiple,
+)
 from mmrev.models.layers.conv import Conv2d
-from mmrev.models.layers.linear import Linear
 from mmrev.registry import MODELS
 from mmrev.reversible import in_modes, run_columns
 
-NUM_LEVELS = 4
 STEM_STRIDE = 4
+SIZES = ("channels", "depths", "num_columns")
 
 
 def _arch(width: int, depths: list[int], num_columns: int, top_to_bottom=False) -> dict:
@@ -49,111 +54,6 @@ ARCHITECTURES = {
     "xlarge": _arch(224, [1, 2, 6, 2], 8),
     "huge": _arch(360, [1, 2, 6, 2], 8, top_to_bottom=True),
 }
-
-
-class Level(nn.Module):
-    """One level of one column: fusion, then ConvNeXt blocks.
-
-    Args:
-        index: which level, 0 is the finest.
-        channels: channels of all levels.
-        sources: levels of the previous column that it reads, coarser than itself.
-        kernel_size: of the blocks' depthwise convolutions.
-        drop_path_rates: one a block.
-        layer_scale_init_value: of the blocks.
-    """
-
-    def __init__(
-        self,
-        index: int,
-        channels: Sequence[int],
-        sources: Sequence[int],
-        kernel_size: int,
-        drop_path_rates: Sequence[float],
-        layer_scale_init_value: float,
-    ):
-        super().__init__()
-        width = channels[index]
-        if index:
-            self.down = nn.Sequential(
-                Conv2d(channels[index - 1], width, kernel_size=2, stride=2),
-                LayerNorm2d(width),
-            )
-        self.ups = nn.ModuleList(
-            nn.Sequential(
-                Linear(channels[source], width), nn.LayerNorm(width, eps=1e-6)
-            )
-            for source in sources
-        )
-        self.scales = [2 ** (source - index) for source in sources]
-        self.blocks = nn.Sequential(
-            *(
-                ConvNeXtBlock(
-                    width,
-                    kernel_size=kernel_size,
-                    drop_path_rate=rate,
-                    layer_scale_init_value=layer_scale_init_value,
-                )
-                for rate in drop_path_rates
-            )
-        )
-
-    def forward(self, below: Tensor, *above: Tensor) -> Tensor:
-        """Compute the level's update.
-
-        Args:
-            below: finer feature, (N, C[l-1], 2H, 2W) or one less in H or W; at level 0
-                the stem's output, (N, C[0], H, W).
-            *above: coarser features of the previous column, one a source.
-
-        Returns:
-            (N, C[l], H, W).
-        """
-        x = self.down(pad_to_multiple(below, 2)) if hasattr(self, "down") else below
-        height, width = x.shape[-2:]
-        for up, scale, source in zip(self.ups, self.scales, above, strict=True):
-            coarse = up(source.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-            fine = F.interpolate(coarse, scale_factor=scale, mode="nearest")
-            x = x + fine[..., :height, :width]
-        return self.blocks(x)
-
-
-class RevColColumn(nn.Module):
-    """One column; the protocol is `mmrev.reversible.Column`.
-
-    Args:
-        channels: channels of the levels.
-        depths: blocks of the levels.
-        above: for each level, the levels of the previous column that it reads; empty
-            in the first column.
-        drop_path_rate: largest rate; linear from 0 along the column's blocks.
-        **block_settings: of `Level`.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        depths: Sequence[int],
-        above: Sequence[Sequence[int]],
-        drop_path_rate: float,
-        **block_settings,
-    ):
-        super().__init__()
-        rates = drop_path_rates(drop_path_rate, depths)
-        self.above = above
-        self.levels = nn.ModuleList(
-            Level(
-                index,
-                channels,
-                above[index],
-                drop_path_rates=rates[index],
-                **block_settings,
-            )
-            for index in range(NUM_LEVELS)
-        )
-        self.gains = nn.ParameterList(
-            nn.Parameter(torch.full((1, width, 1, 1), 0.5)) for width in channels
-        )
 
 
 @MODELS.register_module()
@@ -222,12 +122,12 @@ class RevCol(Backbone):
         )
         top_to_bottom = settings["top_to_bottom"]
         above = [[1, 3] if top_to_bottom else [1], [2], [3], []]
+        rates = drop_path_rates(drop_path_rate, self.depths)
         self.columns = nn.ModuleList(
-            RevColColumn(
+            BottomUpColumn(
                 self.channels,
-                self.depths,
                 above if index else [[]] * NUM_LEVELS,
-                drop_path_rate,
+                rates,
                 kernel_size=kernel_size,
                 layer_scale_init_value=layer_scale_init_value,
             )
@@ -345,17 +245,8 @@ def _settings_of(arch: str | dict) -> dict:
         "RevCol",
         arch,
         ARCHITECTURES,
-        ("channels", "depths", "num_columns"),
+        SIZES,
         ("top_to_bottom",),
     )
-    for key in ("channels", "depths"):
-        values = arch[key]
-        if len(values) != NUM_LEVELS or min(values) < 1:
-            raise ValueError(
-                f"RevCol: arch {key} must be {NUM_LEVELS} numbers >= 1, got {values}."
-            )
-    if arch["num_columns"] < 1:
-        raise ValueError(
-            f"RevCol: arch num_columns must be >= 1, got {arch['num_columns']}."
-        )
+    check_sizes("RevCol", **{key: arch[key] for key in SIZES})
     return {"top_to_bottom": False, **arch}

@@ -1,5 +1,12 @@
 """Layers shared by two families or more."""
 
+from mmrev.models.layers.columns import (
+    NUM_LEVELS,
+    BottomUpColumn,
+    Level,
+    check_sizes,
+    make_gains,
+)
 from mmrev.models.layers.convnext import ConvNeXtBlock
 from mmrev.models.layers.coupled import COUPLINGS, SHORTEST, Coupled
 from mmrev.models.layers.deployable import Deployable
@@ -11,15 +18,20 @@ from mmrev.models.layers.ws_conv import WSConv2d
 
 __all__ = [
     "COUPLINGS",
+    "NUM_LEVELS",
     "SHORTEST",
+    "BottomUpColumn",
     "ConvNeXtBlock",
     "Coupled",
     "Deployable",
     "FadedReLU",
     "Kernel",
     "LayerNorm2d",
+    "Level",
     "WSConv2d",
     "cheapest_grouping",
+    "check_sizes",
     "largest_fade",
+    "make_gains",
     "pad_to_multiple",
 ]
