@@ -87,6 +87,11 @@ BACKBONES = {
         ),
         drop_path_rate=0.0,
     ),
+    "mmrev.RevColV2": lambda old: dict(
+        old,
+        arch=dict(channels=CHANNELS, depths=[1, 1, 1, 1], num_columns=2),
+        drop_path_rate=0.0,
+    ),
     "mmrev.NFNet": lambda old: dict(
         old,
         # Of coupled blocks, one stage that can be inverted.

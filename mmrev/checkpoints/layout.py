@@ -8,7 +8,10 @@ from torch import Tensor
 
 AFFINE = r"(weight|bias)"
 NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-OWN = (r"((?:stem|stages|columns|norms)\..+|coefficients)", r"\1")
+OWN = (
+    r"((?:stem|stages|columns|bottom_up|top_down|norms)\..+|coefficients)",
+    r"\1",
+)
 """The rename of what is called as in our backbones."""
 
 

@@ -2,7 +2,7 @@
 
 Reference: megvii-research/RevCol @1680848: models/ (classification), Detection/ and
 Segmentation/ (the same names under ``backbone.``), each also with the extra branch of
-revcol_huge.py, ``up2``.
+revcol_huge.py, ``up2``. Of RevColV2 there are this repository's checkpoints alone.
 """
 
 from collections.abc import Mapping
@@ -18,21 +18,33 @@ _BLOCK = rf"(blocks\.\d+\.(?:(?:dwconv|norm|pwconv1|pwconv2)\.{_AFFINE}|gamma))"
 _LEVEL = r"subnet(\d+)\.level([0-3])"
 
 
+def _sizes(weights: Mapping[str, Tensor], columns: str) -> dict:
+    """Read the sizes of columns, finest level first, off names and shapes."""
+    first = f"{columns}.0"
+    return {
+        "channels": [weights[f"{first}.gains.{level}"].shape[1] for level in range(4)],
+        "depths": [
+            count(weights, f"{first}.levels.{level}.blocks") for level in range(4)
+        ],
+        "num_columns": count(weights, columns),
+    }
+
+
+def _backbone_v2(weights: Mapping[str, Tensor]) -> dict:
+    return {
+        "type": "mmrev.RevColV2",
+        "arch": _sizes(weights, "bottom_up"),
+        "in_channels": weights["stem.0.weight"].shape[1],
+        **norms(weights),
+    }
+
+
 def _backbone(weights: Mapping[str, Tensor]) -> dict:
     """Read the architecture off the names and shapes."""
-    arch = {
-        "channels": [
-            weights[f"columns.0.gains.{level}"].shape[1] for level in range(4)
-        ],
-        "depths": [
-            count(weights, f"columns.0.levels.{level}.blocks") for level in range(4)
-        ],
-        "num_columns": count(weights, "columns"),
-        "top_to_bottom": "columns.1.levels.0.ups.1.0.weight" in weights,
-    }
+    top_to_bottom = "columns.1.levels.0.ups.1.0.weight" in weights
     return {
         "type": "mmrev.RevCol",
-        "arch": arch,
+        "arch": {**_sizes(weights, "columns"), "top_to_bottom": top_to_bottom},
         "in_channels": weights["stem.0.weight"].shape[1],
         "kernel_size": weights["columns.0.levels.0.blocks.0.dwconv.weight"].shape[-1],
         **norms(weights),
@@ -66,5 +78,12 @@ LAYOUTS = (
         renames=(OWN,),
         heads=(),
         backbone=_backbone,
+    ),
+    Layout(
+        name="mmrev.RevColV2",
+        marker=r"bottom_up\.0\.gains\.0",
+        renames=(OWN,),
+        heads=(),
+        backbone=_backbone_v2,
     ),
 )

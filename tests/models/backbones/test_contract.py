@@ -8,6 +8,7 @@ import pytest
 import test_nfnet
 import test_reducenet
 import test_revcol
+import test_revcol_v2
 import test_swin_transformer_v2
 import test_vanillanet
 import torch
@@ -39,6 +40,7 @@ class Family:
         norm_eval: whether there are statistics that it keeps.
         depths: layer by parameter name, as layer decay counts.
         layers: how many layers.
+        stages: how many can be frozen.
     """
 
     build: Callable[..., Backbone]
@@ -47,6 +49,7 @@ class Family:
     channels: Sequence[int]
     depths: dict[str, int]
     layers: int
+    stages: int = 4
     variants: Sequence[dict] = ({},)
     memories: Sequence[str] = ("store", "recompute")
     frozen: Sequence[str] = ("stem.", "stages.0.", "stages.1.")
@@ -73,6 +76,26 @@ FAMILIES = {
         variants=[{}, {"arch": {**test_revcol.SMALL, "top_to_bottom": True}}],
         memories=["store", "recompute", "reverse"],
         frozen=["stem.", "columns.0.", "columns.1."],
+    ),
+    "revcol-v2": Family(
+        test_revcol_v2.small,
+        "mmrev.RevColV2",
+        test_revcol_v2.SMALL,
+        [8, 12, 16, 24],
+        {
+            "stem.0.weight": 0,
+            "bottom_up.0.levels.0.blocks.0.gamma": 1,
+            "bottom_up.2.levels.3.down.0.weight": 6,
+            "bottom_up.2.gains.3": 6,
+            "top_down.0.levels.0.down.0.weight": 7,
+            "top_down.0.gains.0": 7,
+            "top_down.1.levels.1.ups.0.0.weight": 9,
+            "top_down.2.levels.3.blocks.0.gamma": 12,
+        },
+        14,
+        stages=6,
+        memories=["store", "recompute", "reverse"],
+        frozen=["stem.", "bottom_up.0.", "bottom_up.1."],
     ),
     "swin": Family(
         test_swin_transformer_v2.small,
@@ -288,10 +311,17 @@ def test_layer_depth(family):
     [
         ({"out_indices": (0, 4)}, r"out_indices must lie in 0..3, got 4"),
         ({"out_norm": "BN"}, "out_norm must be None or 'layer_norm', got 'BN'"),
-        ({"frozen_stages": 5}, r"frozen_stages must lie in -1..4, got 5"),
         ({"memory": "none"}, "store, recompute, reverse, or 4 of them, .*got 'none'"),
     ],
 )
 def test_unknown_settings(family, settings, message):
     with pytest.raises(ValueError, match=message):
         family.build(**settings)
+
+
+@EVERY
+def test_more_frozen_stages_than_there_are(family):
+    one_more = family.stages + 1
+    message = rf"frozen_stages must lie in -1..{family.stages}, got {one_more}"
+    with pytest.raises(ValueError, match=message):
+        family.build(frozen_stages=one_more)

@@ -32,6 +32,7 @@ def stitched():
 
 CONFIGS = {
     "RevCol": config("RevCol"),
+    "RevColV2": config("RevColV2"),
     "Swin-V2": swin(8, [2, 1, 1, 1], out_norm="layer_norm"),
     "NFNet": config("NFNet"),
     "VanillaNet": config("VanillaNet"),
