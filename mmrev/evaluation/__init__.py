@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from mmrev.console import hushed
-from mmrev.evaluation import predictions  # noqa: F401  registers its metric
+from mmrev.evaluation import cross_entropy, predictions  # noqa: F401  register metrics
 
 # A user of mmdet alone has no mmseg: register what can be.
 for _package, _module in (
