@@ -12,8 +12,10 @@ from mmrev.errors import shortened
 from mmrev.leaderboard.record import MAX_POINTS, Curve, SkippedImages, TrainingInfo
 from mmrev.wrappers import plain_settings
 
-__all__ = ["SKIPPED_KEY", "training_info"]
+__all__ = ["PROCESSES_KEY", "SKIPPED_KEY", "training_info"]
 
+PROCESSES_KEY = "processes"
+"""In the meta of a checkpoint: how many processes trained it."""
 SKIPPED_KEY = "unreadable_images"
 """In the meta of a checkpoint: a dict of ``faults`` by path, ``total``, ``draws``."""
 
@@ -45,11 +47,17 @@ def training_info(
         pretraining=list(dict.fromkeys(map(_without_folder, starts))),
         epochs=meta.get("epoch") if by_epoch else None,
         iterations=iterations,
+        batch=_batch(config, meta.get(PROCESSES_KEY)),
         curves={} if iterations is None else _curves(Path(checkpoint), iterations),
         skipped=_skipped(meta.get(SKIPPED_KEY)),
         skipped_steps=meta.get("skipped_steps"),
         deterministic=meta.get("deterministic") or None,
     )
+
+
+def _batch(config: Mapping[str, Any], processes: int | None) -> int | None:
+    batch = (config.get("train_dataloader") or {}).get("batch_size")
+    return None if None in (batch, processes) else batch * processes
 
 
 def _skipped(stated: Mapping[str, Any] | None) -> SkippedImages | None:

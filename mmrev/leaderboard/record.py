@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmrev.leaderboard.tasks import MAIN_METRICS, Task, Track
+from mmrev.leaderboard.tasks import LOSS_METRIC, MAIN_METRICS, Task, Track
 from mmrev.text import printable
 
 __all__ = [
@@ -346,6 +346,7 @@ class TrainingInfo(_Part):
             started with, or trained from 'scratch'; None where nobody knows.
         epochs: None where the training counts iterations, or nobody knows.
         iterations: None where the training counts epochs, or nobody knows.
+        batch: Images of an iteration, of all processes; None where nobody knows.
         curves: By name, as "loss"; from the log beside the checkpoint, if there is one.
         skipped: Images that could not be read; None where all could.
         skipped_steps: Steps left out, as not finite; None where none was.
@@ -359,6 +360,7 @@ class TrainingInfo(_Part):
     track: Track | None = Field(default=None, exclude_if=_is_unknown)
     epochs: Count | None = None
     iterations: Count | None = None
+    batch: Count | None = Field(default=None, exclude_if=_is_unknown)
     curves: Annotated[dict[Name, Curve], Field(max_length=20)] = {}
     skipped: SkippedImages | None = Field(default=None, exclude_if=_is_unknown)
     skipped_steps: Count | None = Field(default=None, exclude_if=_is_unknown)
@@ -589,7 +591,9 @@ SCHEMA: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 def best_value(metric: str) -> int:
-    """The value of a perfect model: 1 for COCO's shares, 100 for percents."""
+    """The value of a perfect model: 1 for COCO's shares, 0 for a loss, else 100."""
+    if metric == LOSS_METRIC:
+        return 0
     return 1 if _SHARE.search(metric) else 100
 
 

@@ -2,7 +2,9 @@
 
 ``error = coefficient * cost ** exponent``, fitted by least squares of the logarithms,
 as "ConvNets Match Vision Transformers at Scale" (arXiv 2310.16764, figure 2) draws the
-validation loss of NFNets against the compute of their pre-training.
+validation loss of NFNets against the compute of their pre-training. There a model is
+trained for several lengths; what costs more than another point and is no better says
+nothing of what that compute could do, and is left out of the law of 'compute'.
 """
 
 import sys
@@ -17,6 +19,7 @@ from rich.text import Text
 from scipy.stats import linregress, t
 
 from mmrev.console import show
+from mmrev.errors import UserError, nearest
 from mmrev.leaderboard.groups import Group, grouped
 from mmrev.leaderboard.published import published_records
 from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
@@ -41,8 +44,14 @@ LEAST_POINTS = 4
 # A line passes through the means at two costs whatever the law is.
 LEAST_COSTS = 3
 CONFIDENCE = 0.95
-# Field of a record's model -> label and unit.
-COSTS = {"flops": ("GMACs", 1e9), "params": ("M parameters", 1e6)}
+# Label and unit.
+COSTS = {
+    "flops": ("GMACs", 1e9),
+    "params": ("M parameters", 1e6),
+    "compute": ("TMACs of training", 1e12),
+}
+# The backward pass multiplies by weights and by activations.
+_PASSES = 3
 
 
 class Law(NamedTuple):
@@ -96,7 +105,8 @@ class Series(NamedTuple):
         setting: What else they have in common, to read.
         names: of the models.
         costs: In the unit of `COSTS`.
-        errors: 1 - AP, or 100 - metric for metrics in percent.
+        errors: 1 - AP, or 100 - metric for metrics in percent; a loss as it is.
+        fitted: Whether the law is of a point; that of 'compute' is of the best ones.
     """
 
     task: str
@@ -108,6 +118,20 @@ class Series(NamedTuple):
     names: list[str]
     costs: list[float]
     errors: list[float]
+    fitted: list[bool]
+
+    def law(self) -> Law:
+        """Fit the law.
+
+        Raises:
+            ValueError: of `fit_law`.
+        """
+        chosen = [
+            point
+            for *point, fitted in zip(self.costs, self.errors, self.fitted, strict=True)
+            if fitted
+        ]
+        return fit_law(*zip(*chosen, strict=True))
 
 
 def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
@@ -151,55 +175,78 @@ def fit_law(costs: Sequence[float], errors: Sequence[float]) -> Law:
     )
 
 
-def collect(groups: Iterable[Group], cost: str) -> list[Series]:
+def collect(
+    groups: Iterable[Group], cost: str, metric: str | None = None
+) -> list[Series]:
     """Sort groups of seeds into series; each is one point, the mean of its runs.
 
     The points of a series have head, training data, pretraining, length of training and
     augmentation in common; stitches, the anchors, too. Protocols may differ, as the
     image side that grows with the model does, but a series with a model of several
-    protocols is split by them.
+    protocols is split by them. The length is part of the cost 'compute': three times
+    the operations of testing an image, for every image of the training.
 
     Args:
         groups: Those without the cost or the metric are left out, and incomplete tests.
         cost: A key of `COSTS`.
+        metric: None is the main one of each record.
     """
     found: dict[tuple, dict[str, list[tuple[str, float, float]]]] = {}
     for group in groups:
         record = group.newest
-        metric = main_metric(record)
-        mean, amount = group.mean(metric), getattr(record.model, cost)
+        measure = metric or main_metric(record)
+        mean, amount = group.mean(measure), _amount(record, cost)
         # COCO's -1 says that there was nothing to find.
         if mean is None or mean < 0 or not amount or record.incomplete:
             continue
         key = (
             *(record.task, f"{record.dataset.name} {record.dataset.split}".strip()),
-            *(metric, record.kind, record.model.family, _setting(record)),
+            *(measure, record.kind, record.model.family, _setting(record, cost)),
         )
-        point = (model_name(record), amount / COSTS[cost][1], best_value(metric) - mean)
+        name = model_name(record)
+        if cost == "compute":
+            name += f", {record.training.length}"
+        point = name, amount / COSTS[cost][1], abs(best_value(measure) - mean)
         protocol = "; ".join(record.protocols)
         found.setdefault(key, {}).setdefault(protocol, []).append(point)
-    return [series for key in sorted(found) for series in _series(key, found[key])]
+    return [
+        series for key in sorted(found) for series in _series(key, found[key], cost)
+    ]
 
 
-def show_laws(roots: Iterable[str | Path], cost: str) -> None:
+def show_laws(
+    roots: Iterable[str | Path], cost: str, metric: str | None = None
+) -> None:
     """Print the laws of records and of published figures; name files that are none.
 
     Args:
         roots: as of `mmrev.leaderboard.store.load_records`.
         cost: of `COSTS`.
+        metric: as of `collect`.
+
+    Raises:
+        UserError: no record has the metric.
     """
     records, rejected = load_records(roots)
     for path, reason in rejected.items():
         print(printable(f"skipped {path}: {reason}"), file=sys.stderr)
-    show(laws_table([*records.values(), *published_records()], cost))
+    found = [*records.values(), *published_records()]
+    known = {name for record in found for name in record.metrics}
+    if metric is not None and metric not in known:
+        raise UserError(
+            f"--metric {metric}: no record has it; {nearest(metric, known)}"
+        )
+    show(laws_table(found, cost, metric))
 
 
-def laws_table(records: Iterable[Record], cost: str) -> Table:
+def laws_table(
+    records: Iterable[Record], cost: str, metric: str | None = None
+) -> Table:
     """Render every law, and what is not fitted with the reason, for the terminal."""
     table = Table(show_lines=True, caption=f"x: {COSTS[cost][0]}; in brackets, 95 %")
     for name in ("family", "test", "law"):
         table.add_column(name, overflow="fold")
-    for series in collect(grouped(records), cost):
+    for series in collect(grouped(records), cost, metric):
         # As text, since square brackets in a name would be rich's markup.
         table.add_row(
             Text(f"{series.family} ({series.kind})\n{series.setting}"),
@@ -212,27 +259,52 @@ def laws_table(records: Iterable[Record], cost: str) -> Table:
 def describe(series: Series) -> str:
     """Say the law of a series, or why there is none."""
     try:
-        law = fit_law(series.costs, series.errors)
+        law = series.law()
     except ValueError as error:
         return f"not fitted: {error}"
     low, high = law.exponent_range
+    total = len(series.fitted)
+    of_all = "" if law.points == total else f" of {total}"
     return (
         f"error = {law.coefficient:.3g} x^{law.exponent:.3f} ({low:.3f} to "
-        f"{high:.3f}), R2 {law.r_squared:.2f}, {law.points} points"
+        f"{high:.3f}), R2 {law.r_squared:.2f}, {law.points}{of_all} points"
     )
 
 
-def _series(key: tuple, tests: dict[str, list[tuple]]) -> Iterator[Series]:
+def _amount(record: Record, cost: str) -> float | None:
+    """What a model costs; None where nobody knows."""
+    if cost != "compute":
+        return getattr(record.model, cost)
+    training, flops = record.training, record.model.flops
+    if None in (training.batch, training.iterations, flops):
+        return None
+    return _PASSES * flops * training.batch * training.iterations
+
+
+def _best(costs: Sequence[float], errors: Sequence[float]) -> list[bool]:
+    """Whether all that costs no more is worse."""
+    points = list(zip(costs, errors, strict=True))
+    return [
+        not any(c <= cost and e <= error and (c, e) != (cost, error) for c, e in points)
+        for cost, error in points
+    ]
+
+
+def _series(key: tuple, tests: dict[str, list[tuple]], cost: str) -> Iterator[Series]:
     """The points of a setting by protocol, or together if no model has several."""
     points = list(chain(*tests.values()))
     if len({name for name, *_ in points}) == len(points):
         tests = {"": points}
     for protocol, points in sorted(tests.items()):
         setting = ", ".join(filter(None, [key[-1], protocol]))
-        yield Series(*key[:-1], setting, *map(list, zip(*points, strict=True)))
+        names, costs, errors = map(list, zip(*points, strict=True))
+        fitted = [True] * len(points)
+        if cost == "compute":
+            fitted = _best(costs, errors)
+        yield Series(*key[:-1], setting, names, costs, errors, fitted)
 
 
-def _setting(record: Record) -> str:
+def _setting(record: Record, cost: str) -> str:
     training, measured = record.training, isinstance(record, MeasuredRecord)
     anchors = record.model.name if measured else record.model.backbone
     # Names of checkpoints differ from size to size.
@@ -242,7 +314,7 @@ def _setting(record: Record) -> str:
         anchors if record.model.family == "Stitched" else "",
         *(head(record), training.data),
         f"from {origin}" if origin else "",
-        training.length,
+        training.length if cost != "compute" else "",
         "TTA" if measured and record.config.tta else "",
     )
     return ", ".join(filter(None, parts))

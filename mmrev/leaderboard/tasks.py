@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["MAIN_METRICS", "Task", "Track"]
+__all__ = ["LOSS_METRIC", "MAIN_METRICS", "Task", "Track"]
 
 Task = Literal[
     "detection",
@@ -20,3 +20,5 @@ MAIN_METRICS: dict[Task, str] = {
     "classification": "accuracy/top1",
 }
 """The metric that a task is ranked by."""
+LOSS_METRIC = "cross_entropy"
+"""The validation loss that scaling laws are about; nothing is ranked by it."""

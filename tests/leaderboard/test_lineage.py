@@ -5,7 +5,7 @@ import json
 import pytest
 from make_records import measured
 
-from mmrev.leaderboard.lineage import SKIPPED_KEY, training_info
+from mmrev.leaderboard.lineage import PROCESSES_KEY, SKIPPED_KEY, training_info
 from mmrev.leaderboard.table import conditions
 
 CONFIG = {
@@ -81,6 +81,16 @@ def test_how_training_went():
     assert found.deterministic is None
     # Records of before it was told keep their hash.
     assert not told & json.loads(measured().to_bytes())["training"].keys()
+
+
+def test_a_batch_is_that_of_all_processes():
+    config = {**CONFIG, "train_dataloader": {"batch_size": 16}}
+    meta = {"iter": 30, PROCESSES_KEY: 4}
+    assert training_info(config, None, meta, "x").batch == 64
+    assert training_info(CONFIG, None, meta, "x").batch is None
+    assert training_info(config, None, {"iter": 30}, "x").batch is None
+    # Records of before it was told keep their hash.
+    assert "batch" not in json.loads(measured().to_bytes())["training"]
 
 
 def test_weights_that_say_nothing_claim_nothing():

@@ -145,7 +145,7 @@ def test_no_number_or_an_incomplete_one_is_no_point():
 
 
 def test_published_nfnets_follow_a_law_whatever_the_cost():
-    for cost in COSTS:
+    for cost in ("flops", "params"):
         (series,) = (
             one
             for one in collect(grouped(published_records()), cost)
@@ -153,6 +153,65 @@ def test_published_nfnets_follow_a_law_whatever_the_cost():
         )
         law = fit_law(series.costs, series.errors)
         assert law.points == 7 and law.exponent_range[1] < 0
+
+
+def trained(width: int, iterations: int, loss: float, training=()):
+    """A classifier whose test takes `width` MMACs, trained with batches of 10."""
+    return measured(
+        task="classification",
+        metrics={"accuracy/top1": 50.0, "cross_entropy": loss},
+        config={"name": f"net-{width}-{iterations}-{loss}"},
+        model={"name": f"net-{width}", "flops": width * 1_000_000},
+        training={"iterations": iterations, "batch": 10, "epochs": None}
+        | dict(training),
+    )
+
+
+def test_compute_counts_all_images_and_the_law_is_of_the_best():
+    # 3 passes of 10 images: 30 MMACs an iteration and unit of width.
+    lengths = {1: [(1000, 2.0), (10_000, 1.5)], 10: [(1000, 1.0), (10_000, 0.5)]}
+    records = [
+        trained(width, iterations, loss)
+        for width, points in lengths.items()
+        for iterations, loss in points
+    ]
+    # Of a worse learning rate, and of more compute that came to no more.
+    records += [trained(1, 1000, 2.5), trained(100, 10_000, 0.6)]
+    (series,) = collect(grouped(records), "compute", "cross_entropy")
+    assert series.costs == pytest.approx([0.03, 0.3, 0.3, 3, 0.03, 30])
+    assert series.errors == [2.0, 1.5, 1.0, 0.5, 2.5, 0.6]
+    assert series.fitted == [True, False, True, True, False, False]
+    assert series.names[1] == "net-1, 10000 iterations"
+    assert "iteration" not in series.setting
+    assert "at least 4 points, got 3" in describe(series)
+    records.append(trained(100, 100_000, 0.25))
+    (series,) = collect(grouped(records), "compute", "cross_entropy")
+    assert series.law().points == 4 and "4 of 7 points" in describe(series)
+    # Against the operations of a test, every length has a law of its own.
+    found = collect(grouped(records), "flops", "cross_entropy")
+    assert len({one.setting for one in found}) == len(found) == 3
+    assert all(all(one.fitted) for one in found)
+
+
+def test_of_equal_points_each_is_fitted():
+    records = [trained(1, 1000, 2.0), trained(1, 1000, 2.0, {"data": "other data"})]
+    for series in collect(grouped(records), "compute", "cross_entropy"):
+        assert series.fitted == [True]
+
+
+@pytest.mark.parametrize("unknown", ["batch", "iterations"])
+def test_unknown_compute_is_no_point(unknown):
+    record = trained(1, 1000, 2.0, {unknown: None})
+    assert collect(grouped([record]), "compute") == []
+
+
+def test_a_metric_that_no_record_has(tmp_path, capsys):
+    save_record(trained(1, 1000, 2.0), tmp_path)
+    arguments = [str(tmp_path), "--metric", "crossentropy"]
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_path(str(TOOL))["main"](arguments)
+    said = capsys.readouterr().err
+    assert "no record has it; did you mean 'cross_entropy'" in said
 
 
 def test_the_tool_prints_laws_and_refusals(tmp_path, capsys, monkeypatch):

@@ -14,11 +14,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     where = "folders of records, to be fitted beside the published figures"
     parser.add_argument("roots", nargs="*", metavar="DIR", help=where)
-    parser.add_argument("--cost", choices=("flops", "params"), default="flops")
+    costs = dict(choices=("flops", "params", "compute"), default="flops")
+    what = "operations or parameters of testing, or operations of the training"
+    parser.add_argument("--cost", **costs, help=what)
+    what = "as cross_entropy; default: what each record is ranked by"
+    parser.add_argument("--metric", metavar="NAME", help=what)
     args = parser.parse_args(argv)
     from mmrev.leaderboard.scaling_law import show_laws  # not before: it takes a while
 
-    show_laws(args.roots, args.cost)
+    show_laws(args.roots, args.cost, args.metric)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import IterableDataset
 
 from mmrev.datasets.batches import Batches, place_in_loader
+from mmrev.leaderboard.lineage import PROCESSES_KEY
 from mmrev.registry import HOOKS
 
 __all__ = ["ExactResumeHook"]
@@ -99,11 +100,12 @@ class ExactResumeHook(Hook):
         vars(runner.train_loop).pop("run_iter", None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add whether ops are deterministic, and the place in the epoch.
+        """Add the number of processes, whether ops are deterministic, and the place.
 
-        That is: batches done, and of how many.
+        The place in the epoch: batches done, and of how many.
         """
         meta = checkpoint["meta"]
+        meta[PROCESSES_KEY] = get_world_size()
         meta["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if self._endless:
             return

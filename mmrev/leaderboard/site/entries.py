@@ -7,7 +7,7 @@ from typing import Any
 from mmrev.leaderboard.groups import Group
 from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
 from mmrev.leaderboard.table import conditions, head, model_name
-from mmrev.leaderboard.tasks import MAIN_METRICS
+from mmrev.leaderboard.tasks import LOSS_METRIC, MAIN_METRICS
 
 __all__ = [
     "amount",
@@ -36,12 +36,14 @@ def metric_label(metric: str) -> str:
         return f"{quality[1]} {'things' if quality[2] == 'th' else 'stuff'}"
     if metric == "accuracy/top1":
         return "top-1"
+    if metric == LOSS_METRIC:
+        return "cross-entropy"
     return metric.rpartition("/")[2] or metric
 
 
 def percent(metric: str, value: float | None) -> float | None:
-    """A figure in percent; None for no number, which COCO's -1 is, too."""
-    if value is None or value < 0:
+    """A figure in percent; None for no number, which COCO's -1 is, too, or a loss."""
+    if value is None or value < 0 or metric == LOSS_METRIC:
         return None
     return round(value * 100 / best_value(metric), 6)
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from mmrev.leaderboard.scaling_law import (
     Series,
     collect,
     describe,
-    fit_law,
 )
 from mmrev.leaderboard.site.entries import (
     amount,
@@ -36,7 +36,7 @@ from mmrev.leaderboard.site.entries import (
     reproduce,
 )
 from mmrev.leaderboard.table import facts
-from mmrev.leaderboard.tasks import MAIN_METRICS
+from mmrev.leaderboard.tasks import LOSS_METRIC, MAIN_METRICS
 
 __all__ = ["build"]
 
@@ -222,8 +222,9 @@ def _laws(groups: Sequence[Group]) -> dict[str, Any]:
     """The plots by test and cost, and the series that have no law."""
     boards: dict[tuple, dict[str, Any]] = {}
     refused = []
-    for cost, (unit, _) in COSTS.items():
-        for series in collect(groups, cost):
+    for cost, metric in product(COSTS, (None, LOSS_METRIC)):
+        unit, _ = COSTS[cost]
+        for series in collect(groups, cost, metric):
             label = metric_label(series.metric)
             title = f"{series.data}, {label}"
             law = {**_drawn(series), "text": describe(series)}
@@ -231,6 +232,8 @@ def _laws(groups: Sequence[Group]) -> dict[str, Any]:
                 refused.append({**law, "test": title, "unit": unit})
                 continue
             error = f"{best_value(series.metric)} - {label}"
+            if series.metric == LOSS_METRIC:
+                error = label
             fresh = {"title": title, "error": error, "plots": {}}
             board = boards.setdefault((series.task, title), fresh)
             board["plots"].setdefault(unit, []).append(law)
@@ -245,9 +248,10 @@ def _drawn(series: Series) -> dict[str, Any]:
         "names": series.names,
         "x": series.costs,
         "y": series.errors,
+        "fitted": series.fitted,
     }
     try:
-        law = fit_law(series.costs, series.errors)
+        law = series.law()
     except ValueError:
         return drawn
     x = np.geomspace(min(series.costs), max(series.costs), 40)

@@ -267,6 +267,8 @@ def shares(rank, work_dir, step):
 def test_processes_share_an_epoch_to_its_end(tmp_path, process_pair):
     """Of 8 images each has 4 an epoch, in 2 batches."""
     results = process_pair.run(shares, tmp_path, 3)
+    saved = torch.load(tmp_path / "iter_3.pth", weights_only=False)
+    assert saved["meta"]["processes"] == 2
     for whole, resumed in results:
         assert resumed == whole[3 * BATCH :] and len(whole) == EPOCHS * IMAGES // 2
     first, second = (resumed[-IMAGES // 2 :] for _, resumed in results)

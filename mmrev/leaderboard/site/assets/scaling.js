@@ -23,7 +23,8 @@
         fill: "toself", fillcolor: shaded(colour), line: { width: 0 } },
       { ...quiet, x, y, line: { color: colour, dash, width: 2 } },
       { x: law.x, y: law.y, mode: "markers", name, legendgroup: group,
-        marker: { color: colour, symbol, size: 9, line: { width: 2, color: colour } },
+        marker: { color: colour, symbol, size: 9, line: { width: 2, color: colour },
+          opacity: law.fitted.map((fitted) => fitted ? 1 : 0.3) },
         hovertext: law.names.map((model) => plain(`${model}, ${shorter(law.setting, 70)}`)),
         hovertemplate: "<b>%{hovertext}</b><br>%{x:.4g}: error %{y:.4g}<extra></extra>" },
     ];
