@@ -101,9 +101,15 @@ def test_a_file_too_large_for_a_suite(tmp_path):
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
-def test_every_config_of_our_suites_is_there_once(path):
-    configs = configs_of(read_suite(path))
-    assert len(configs) == len(set(configs))
+def test_every_config_of_our_suites_is_there_and_no_run_twice(path):
+    suite = read_suite(path)
+    configs = configs_of(suite)
+    runs = [
+        (run.config.format(**values), run.start, repr(run.options))
+        for run in suite.runs.values()
+        for values in choices_of(suite, run)
+    ]
+    assert len(runs) == len(set(runs))
     assert [config for config in configs if not (ROOT / config).is_file()] == []
 
 

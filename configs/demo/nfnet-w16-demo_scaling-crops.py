@@ -1,0 +1,18 @@
+"""NFNet 16 channels wide, one of six sizes whose loss is fitted against compute.
+
+Run: python tools/train.py configs/demo/nfnet-w16-demo_scaling-crops.py
+Hardware: 2 CPU cores. Expected: a point of the law in docs/pretraining.md.
+"""
+
+_base_ = ["../_base_/classifiers/scaling_crops.py"]
+
+channels = [16, 32, 64, 128]
+model = dict(
+    backbone=dict(
+        type="mmrev.NFNet",
+        arch=dict(channels=channels, depths=[1, 2, 2, 1], group_width=8),
+        skip_gain_init_value=1.0,
+        out_indices=(3,),
+    ),
+    head=dict(in_channels=channels[-1]),
+)
