@@ -31,6 +31,7 @@ _CHECKING = (
     "mmrev.limits",
     "mmrev.models.head_memory",
     "mmrev.models.memory_plan",
+    "mmrev.models.supervision.",
 )
 
 

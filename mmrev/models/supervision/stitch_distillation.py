@@ -59,15 +59,11 @@ class StitchDistillation(SupervisedModel):
             inputs: images, (N, 3, H, W).
             data_samples: of the inner model.
         """
-        seen: list[tuple[Tensor, tuple[Tensor, ...]]] = []
-        handle = self.model.backbone.register_forward_hook(
-            lambda _, args, levels: seen.append((args[0], levels))
+        losses, levels = self.losses_and_output(
+            self.model.backbone, inputs, data_samples
         )
-        try:
-            losses = self.model(inputs, data_samples, mode="loss")
-        finally:
-            handle.remove()
-        return {**losses, "loss_distill": self.weight * self._error(*seen[0])}
+        error = self._error(inputs, levels)
+        return {**losses, "loss_distill": self.weight * error}
 
     def _error(self, image: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
         backbone = self.model.backbone

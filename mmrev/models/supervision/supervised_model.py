@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmrev.models.inner_names import keep_inner_names
 from mmrev.registry import MODELS
@@ -65,3 +65,21 @@ class SupervisedModel(BaseModel):
             data_samples: of the inner model.
         """
         raise NotImplementedError
+
+    def losses_and_output(
+        self, part: nn.Module, inputs: Tensor, data_samples: list
+    ) -> tuple[dict[str, Tensor], Any]:
+        """The inner model's losses, and what a part of it gave on the way.
+
+        Args:
+            part: of the inner model; of several calls the first counts.
+            inputs: images, (N, 3, H, W).
+            data_samples: of the inner model.
+        """
+        outputs: list[Any] = []
+        handle = part.register_forward_hook(lambda *call: outputs.append(call[-1]))
+        try:
+            losses = self.model(inputs, data_samples, mode="loss")
+        finally:
+            handle.remove()
+        return losses, outputs[0]
