@@ -3,9 +3,10 @@
 from importlib.util import find_spec
 
 from mmrev.console import hushed
+from mmrev.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from mmrev.models.pretraining.masked_backbone import MaskedBackbone
 
-__all__ = ["MaskedBackbone"]
+__all__ = ["MaskedAutoencoder", "MaskedBackbone"]
 
 if find_spec("mmpretrain"):
     with hushed():
