@@ -117,6 +117,15 @@ BACKBONES = {
         drop_path_rate=0.0,
     ),
     "mmrev.StitchedBackbone": _stitched,
+    # Its one level has the width of the last of others.
+    "mmpretrain.BEiTViT": lambda old: dict(
+        old,
+        arch=dict(
+            embed_dims=CHANNELS[-1], num_layers=2, num_heads=2, feedforward_channels=64
+        ),
+        img_size=64,
+        drop_path_rate=0.0,
+    ),
 }
 """For each backbone type of the suite: its smallest form; CHANNELS, unless stitched."""
 
@@ -130,16 +139,19 @@ MODEL_SIZES = dict(
     nms_pre=64,
     max_per_img=16,
 )
-IMAGE_SIDES = dict(scale=64, crop_size=(64, 64), size=(64, 64), stride=(48, 48))
+IMAGE_SIDES = dict(
+    scale=64, crop_size=(64, 64), size=(64, 64), stride=(48, 48), input_size=64
+)
 LOADER = dict(num_workers=0, persistent_workers=False)
 
 
 def shrink(cfg: Config) -> Config:
     """Return a small copy of ``cfg`` that needs neither weights nor a GPU."""
     cfg = Config(cfg.to_dict())
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.update(LOADER)
-        _replace(loader, IMAGE_SIDES)
+    for split in ("train", "val", "test"):
+        if loader := cfg.get(f"{split}_dataloader"):
+            loader.update(LOADER)
+            _replace(loader, IMAGE_SIDES)
     for amp_only in ("loss_scale", "dtype", "use_fp16"):
         cfg.optim_wrapper.pop(amp_only, None)
     wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
@@ -151,10 +163,12 @@ def shrink(cfg: Config) -> Config:
     model = inner_model(cfg.model)
     _replace(model.get("data_preprocessor") or {}, IMAGE_SIDES)
     _replace(model.get("test_cfg") or {}, IMAGE_SIDES)
-    model.backbone = BACKBONES[model.backbone.type](model.backbone)
-    model.backbone.init_cfg = None
-    channels = _channels(model.backbone)
-    kept = [channels[i] for i in model.backbone.get("out_indices", range(4))]
+    masked = model.backbone.type == "mmrev.MaskedBackbone"
+    owner = model.backbone if masked else model
+    owner.backbone = BACKBONES[owner.backbone.type](owner.backbone)
+    owner.backbone.init_cfg = None
+    channels = _channels(owner.backbone)
+    kept = [channels[i] for i in owner.backbone.get("out_indices", range(4))]
     for part in ("neck", "decode_head", "panoptic_head"):
         if "in_channels" in (model.get(part) or {}):
             single = isinstance(model[part].in_channels, int)
