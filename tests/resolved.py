@@ -7,13 +7,16 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 
 import mmrev  # noqa: F401  (makes mmseg:: bases resolve)
+from mmrev.runs.track import apply_track
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @cache
 def _read(path: Path) -> Config:
-    return Config.fromfile(path)
+    cfg = Config.fromfile(path)
+    apply_track(cfg)
+    return cfg
 
 
 def resolve(path: str | Path) -> Config:

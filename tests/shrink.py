@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
+from mmrev.leaderboard.tracks import FROZEN
 from mmrev.models.backbones import revcol, swin_transformer_v2
 
 CHANNELS = [16, 32, 64, 128]
@@ -165,7 +166,7 @@ def shrink(cfg: Config) -> Config:
     _replace(model.get("test_cfg") or {}, IMAGE_SIDES)
     masked = model.backbone.type == "mmrev.MaskedBackbone"
     owner = model.backbone if masked else model
-    owner.backbone = BACKBONES[owner.backbone.type](owner.backbone)
+    owner.backbone = small_backbone(owner.backbone)
     owner.backbone.init_cfg = None
     channels = _channels(owner.backbone)
     kept = [channels[i] for i in owner.backbone.get("out_indices", range(4))]
@@ -184,9 +185,18 @@ def shrink(cfg: Config) -> Config:
     return cfg
 
 
+def small_backbone(backbone: ConfigDict) -> dict:
+    """Its smallest form; frozen if it was."""
+    if backbone.type != FROZEN:
+        return BACKBONES[backbone.type](backbone)
+    plain = dict(backbone, type=backbone.of)
+    del plain["of"]
+    return dict(small_backbone(ConfigDict(plain)), type=FROZEN, of=backbone.of)
+
+
 def _channels(backbone: ConfigDict) -> list[int]:
     """Of the levels of a small backbone."""
-    if backbone.type != "mmrev.StitchedBackbone":
+    if "anchors" not in backbone:
         return CHANNELS
     with on_meta():
         return MODELS.build(backbone).channels

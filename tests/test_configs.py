@@ -25,6 +25,7 @@ from mmengine.runner import Runner
 from resolved import CONFIGS, resolve, use_scope
 from shrink import inner_model, on_meta, shrink
 
+from mmrev.leaderboard.tracks import FROZEN
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.runs.check import check_heads, check_queries
 from mmrev.wrappers import plain_settings
@@ -64,6 +65,7 @@ RUNNER_KEYS = {
     "test_cfg",
     "test_dataloader",
     "test_evaluator",
+    "track",
     "train_cfg",
     "train_dataloader",
     "tta_model",
@@ -87,7 +89,8 @@ def pair_of(path: Path) -> tuple[str, ...]:
     inner = inner_model(model)
     head = inner.get("decode_head", {}).get("type", "")
     reverse = inner.backbone.get("memory") == "reverse"
-    family = path.parent.name + (" in reverse" if reverse else "")
+    frozen = inner.backbone.type == FROZEN
+    family = path.parent.name + " in reverse" * reverse + " frozen" * frozen
     return family, model.type, inner.type, head
 
 
@@ -319,7 +322,8 @@ def test_trains_a_step_and_predicts(path):
     assert missing == {n for n in unused if backbone[n].requires_grad}
     before = {name: p.detach().clone() for name, p in backbone.items()}
     optim_wrapper.step()
-    assert any(not torch.equal(before[n], p) for n, p in backbone.items())
+    moved = any(not torch.equal(before[n], p) for n, p in backbone.items())
+    assert moved == (inner_model(cfg.model).backbone.type != FROZEN)
 
     if "val_dataloader" not in cfg:
         return

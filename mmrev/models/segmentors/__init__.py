@@ -9,5 +9,6 @@ __all__ = []
 if find_spec("mmseg"):
     with hushed():
         from mmrev.models.segmentors.encoder_decoder import EncoderDecoder
+        from mmrev.models.segmentors.linear_head import LinearHead
 
-    __all__ += ["EncoderDecoder"]
+    __all__ += ["EncoderDecoder", "LinearHead"]

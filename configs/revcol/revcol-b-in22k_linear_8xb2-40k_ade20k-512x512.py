@@ -1,0 +1,13 @@
+r"""RevCol-B (22K), frozen, under BatchNorm and 1x1, 40k steps of ADE20K, crop 512.
+
+Run: torchrun --nproc-per-node 8 tools/train.py --launcher pytorch \
+    configs/revcol/revcol-b-in22k_linear_8xb2-40k_ade20k-512x512.py
+Hardware: 8 GPUs, 2 images each. Expected: not run.
+"""
+
+_base_ = [
+    "../_base_/segmentors/linear_40k_ade20k-512x512.py",
+    "../_base_/backbones/revcol-b-in22k.py",
+]
+
+model = dict(backbone=_base_.backbone, decode_head=dict(in_channels=_base_.channels))
