@@ -10,6 +10,7 @@ import numpy as np
 
 from mmrev.errors import shortened
 from mmrev.leaderboard.record import MAX_POINTS, Curve, SkippedImages, TrainingInfo
+from mmrev.leaderboard.tracks import TRACKS, track_of
 from mmrev.wrappers import plain_settings
 
 __all__ = ["PROCESSES_KEY", "SKIPPED_KEY", "training_info"]
@@ -52,12 +53,20 @@ def training_info(
         skipped=_skipped(meta.get(SKIPPED_KEY)),
         skipped_steps=meta.get("skipped_steps"),
         deterministic=meta.get("deterministic") or None,
+        track=_track(config, meta),
     )
 
 
 def _batch(config: Mapping[str, Any], processes: int | None) -> int | None:
     batch = (config.get("train_dataloader") or {}).get("batch_size")
     return None if None in (batch, processes) else batch * processes
+
+
+def _track(config: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
+    """As the training noted it; of an older one, as its config tells."""
+    if (noted := meta.get("track")) in TRACKS:
+        return noted
+    return track_of(config) if meta else None
 
 
 def _skipped(stated: Mapping[str, Any] | None) -> SkippedImages | None:

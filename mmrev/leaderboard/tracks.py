@@ -1,28 +1,32 @@
 """Tracks: what a training does to the weights that its backbone starts from."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
+
+from mmrev.leaderboard.tasks import Track
 
 __all__ = ["FROZEN", "TRACKS", "backbone_path", "starts_from_weights", "track_of"]
 
-TRACKS = ("frozen", "tuned", "scratch")
+TRACKS = get_args(Track)
 """Values of a config's ``track``: backbones that keep their pretrained weights, go on
 from them, or start from none."""
 FROZEN = "mmrev.FrozenBackbone"
 
 
 def track_of(config: Mapping[str, Any]) -> str | None:
-    """The track of a config's training; None if its model has no backbone.
+    """The track of a config's training, stated or not; None if it has no backbone.
 
     Args:
-        config: Resolved.
+        config: Resolved, of no resumed training unless it states the track: such a one
+            has forgotten what it once started from.
     """
     path = backbone_path(config.get("model"))
     if not path:
         return None
     if path[-1].get("type") == FROZEN:
         return "frozen"
-    return "tuned" if starts_from_weights(config) else "scratch"
+    derived = "tuned" if starts_from_weights(config) else "scratch"
+    return config.get("track") or derived
 
 
 def backbone_path(model: Any) -> list[Mapping[str, Any]]:
@@ -45,9 +49,9 @@ def starts_from_weights(config: Mapping[str, Any]) -> bool:
     Args:
         config: Resolved.
     """
-    if config.get("load_from") and not config.get("resume"):
-        return True
-    return any(map(_is_pretrained, backbone_path(config.get("model"))))
+    return bool(config.get("load_from")) or any(
+        map(_is_pretrained, backbone_path(config.get("model")))
+    )
 
 
 def _is_pretrained(settings: Mapping[str, Any]) -> bool:

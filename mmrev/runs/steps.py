@@ -18,6 +18,7 @@ from mmrev.checkpoints.runs import find_resumable, read_checkpoint, read_resumab
 from mmrev.class_order import order_classes
 from mmrev.console import say
 from mmrev.errors import UserError
+from mmrev.leaderboard.tracks import track_of
 from mmrev.models.backbones.base import Backbone
 from mmrev.runs.config import check_data, evaluators
 from mmrev.runs.expected import expected_results
@@ -91,6 +92,7 @@ def resume(cfg: Config, args: Namespace) -> None:
     """``--resume``: needs ``work_dir``; sets ``load_from``, ``resume`` and the seed."""
     if args.resume is None:
         return
+    track = track_of(cfg)
     cfg.resume = True
     if args.resume == "auto":
         folders = [Path(cfg.work_dir), checkpoint_folder(cfg)]
@@ -104,6 +106,15 @@ def resume(cfg: Config, args: Namespace) -> None:
     else:
         path, meta = args.resume, read_resumable(args.resume)
     say(f"resume: {path} (epoch {meta.get('epoch')}, iteration {meta.get('iter')})")
+    if (then := meta.get("track") or track) != track:
+        raise UserError(
+            f"--resume: {path} is of a training with track={then}, the config's is "
+            f"track={track}; resume with --cfg-options track={then}, or start anew "
+            f"from its weights, without --resume and with --cfg-options "
+            f"load_from={path}."
+        )
+    if track:
+        cfg.track = track  # from here on load_from tells of this run alone
     cfg.load_from = str(path)
     # The sampler is seeded before mmengine reads the checkpoint's seed.
     randomness = section(cfg, "randomness")

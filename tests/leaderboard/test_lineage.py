@@ -59,6 +59,25 @@ def test_data_sets_that_are_joined_are_all_named():
     assert found.data == ", ".join(names)
 
 
+def test_what_became_of_the_backbone():
+    """The training knows best; then the config that it is tested with."""
+    backbone = {"type": "mmrev.RevCol", "init_cfg": {"checkpoint": "a.pth"}}
+    config = {**CONFIG, "model": {"backbone": backbone}}
+    frozen = {"type": "mmrev.FrozenBackbone", "of": "mmrev.RevCol"}
+    for one, meta, track in (
+        (config, {"iter": 30}, "tuned"),
+        (config, {"iter": 30, "track": "frozen"}, "frozen"),
+        (config, {"iter": 30, "track": ["of", "others"]}, "tuned"),
+        (config, {}, None),
+        ({**CONFIG, "model": {"backbone": frozen}}, {"iter": 30}, "frozen"),
+        ({**CONFIG, "model": {"backbone": {}}}, {"iter": 30}, "scratch"),
+        ({**CONFIG, "model": {}}, {"iter": 30}, None),
+    ):
+        assert training_info(one, None, meta, "x").track == track
+    # Records of before it was noted keep their hash.
+    assert "track" not in json.loads(measured().to_bytes())["training"]
+
+
 def test_images_that_training_skipped():
     found = {"faults": {"a.jpg": "no image", "b.jpg": "a folder"}, "draws": 7}
     meta = {"iter": 30, SKIPPED_KEY: {**found, "total": 40}}

@@ -78,8 +78,6 @@ def test_one_key_for_every_backbone(backbone, around):
     [
         (config(REVCOL), "scratch"),
         (config(REVCOL, load_from="a.pth"), "tuned"),
-        # What a resumed run has read says nothing of where it began.
-        (config(REVCOL, load_from="a.pth", resume=True), "scratch"),
         (config({**STITCHED, "anchors": [{**RESNET, **START}, REVCOL]}), "scratch"),
         (config({"type": "mmrev.FrozenBackbone", "of": "mmrev.RevCol"}), "frozen"),
         (Config({"model": {"type": "Lone"}}), None),

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 
 from mmrev.datasets.batches import Batches, place_in_loader
 from mmrev.leaderboard.lineage import PROCESSES_KEY
+from mmrev.leaderboard.tracks import track_of
 from mmrev.registry import HOOKS
 
 __all__ = ["ExactResumeHook"]
@@ -100,12 +101,13 @@ class ExactResumeHook(Hook):
         vars(runner.train_loop).pop("run_iter", None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the number of processes, whether ops are deterministic, and the place.
+        """Add track, processes, whether ops are deterministic, and the place.
 
         The place in the epoch: batches done, and of how many.
         """
         meta = checkpoint["meta"]
         meta[PROCESSES_KEY] = get_world_size()
+        meta["track"] = track_of(runner.cfg)
         meta["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if self._endless:
             return
