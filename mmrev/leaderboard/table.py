@@ -20,6 +20,7 @@ __all__ = [
     "conditions",
     "differences",
     "facts",
+    "figures",
     "head",
     "markdown",
     "model_name",
@@ -173,7 +174,7 @@ def _row(group: Group) -> list[str]:
     return [
         name + _stitch(record),
         f"{record.dataset.name} {record.dataset.split}".strip(),
-        ", ".join(_figure(group, metric) for metric in _main(record)),
+        figures(group),
         _params(record),
         _flops(record),
         record.kind,
@@ -225,6 +226,11 @@ def _flops(record: Record) -> str:
     shape = model.flops_shape
     at = f" @ {shape[0]}x{shape[1]}" if shape else ""
     return f"{model.flops / 1e9:.4g}G{at}"
+
+
+def figures(group: Group) -> str:
+    """The metrics worth a cell: mean, and where there are seeds their deviation."""
+    return ", ".join(_figure(group, metric) for metric in _main(group.newest))
 
 
 def _figure(group: Group, metric: str) -> str:

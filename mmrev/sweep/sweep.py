@@ -24,7 +24,7 @@ from mmrev.sweep.entries import Entry, left_of, look
 from mmrev.sweep.executors import Executor, LocalExecutor, SlurmExecutor
 from mmrev.sweep.job import Job, Step
 from mmrev.sweep.suite import Suite, read_suite
-from mmrev.sweep.view import View
+from mmrev.sweep.view import View, runs_table
 
 __all__ = ["Sweep", "alone", "job_of", "sweep"]
 
@@ -235,6 +235,8 @@ class Sweep:
         records = [entry.record for entry in self.entries]
         if found := [record for record in records if record is not None]:
             show(terminal(found, width=line_width()))
+        if (table := runs_table(self.entries)) is not None:
+            show(table)
         self.view.conclude()
 
 

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrev.console import show
+from mmrev.leaderboard.groups import Group
 from mmrev.leaderboard.record import main_metric
+from mmrev.leaderboard.table import figures
 from mmrev.sweep.entries import Entry
 from mmrev.sweep.job import tail_of
 
-__all__ = ["View"]
+__all__ = ["View", "runs_table"]
 
 # As mmengine logs it: "Epoch(train) [2][ 25/250]  lr: ...  eta: 0:05:13  time: ...".
 _PROGRESS = re.compile(r"(?:Epoch|Iter)\((\w+)\)\s+((?:\[[^\]]*\]\s*)+)")
@@ -174,6 +176,29 @@ class View:
             result,
         )
         return [Text(cell, style=_STYLES[entry.status]) for cell in cells]
+
+
+def runs_table(entries: Sequence[Entry]) -> Table | None:
+    """What each run of a config came to; None where every config has one.
+
+    The leaderboard names its rows by configs, which differ in their options here.
+
+    Args:
+        entries: Of a sweep. A cell that is not done counts as not run.
+    """
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.cell.tested:
+            found.setdefault((entry.cell.model, entry.cell.run), []).append(entry)
+    if len({model for model, _ in found}) == len(found):
+        return None
+    table = Table("config", "run", "seeds", "result", box=box.HORIZONTALS)
+    for (model, run), cells in sorted(found.items()):
+        records = [one for one in (entry.record for entry in cells) if one is not None]
+        result = figures(Group(tuple(records))) if records else "not run"
+        done = f"{len(records)} of {len(cells)}"
+        table.add_row(*map(Text, (model, run, done, result)))
+    return table
 
 
 def _progress(entry: Entry) -> str:

@@ -1,14 +1,16 @@
 """What a terminal shows of a sweep."""
 
 import io
+from dataclasses import replace
+from itertools import product
 
 import pytest
-from fakes import make_cell
+from fakes import fake_job, make_cell
 from rich.console import Console
 
 from mmrev.sweep.entries import Entry
 from mmrev.sweep.state import State, write_state
-from mmrev.sweep.view import View
+from mmrev.sweep.view import View, runs_table
 
 
 @pytest.fixture
@@ -59,6 +61,25 @@ def test_without_a_terminal_each_event_is_a_line(entries, capsys):
         view.say(entries[0], "job 1: train")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith(" model-0 seed 0: job 1: train")
+
+
+def test_runs_of_one_config_are_told_apart(tmp_path):
+    entries = []
+    for run, seed in product(("frozen", "tuned"), range(3)):
+        cell = replace(make_cell(tmp_path / run, "net_dino", seed), run=run)
+        entries.append(Entry(cell, status="waiting"))
+        if run == "frozen" and seed < 2:
+            outcome = fake_job(cell)()
+            assert outcome == "done"
+    text = drawn(runs_table(entries))
+    frozen, tuned = (line for line in text.splitlines() if "net_dino" in line)
+    assert frozen.split()[1:5] == ["frozen", "2", "of", "3"]
+    assert "bbox_mAP 0.405 ± 0.0071 (n=2)" in frozen
+    assert "0 of 3" in tuned and "not run" in tuned
+
+
+def test_without_options_the_leaderboard_says_it_all(entries):
+    assert runs_table(entries) is None
 
 
 def test_what_failed_is_told_at_the_end(entries, capsys):
