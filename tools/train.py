@@ -16,6 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--resume", nargs="?", const="auto", metavar="PATH", help=resumed)
     add("--amp", action="store_true", help="mixed precision")
     add("--shard", action="store_true", help="a part of the model in each process")
+    divided = "a share of the experts in each process"
+    add("--expert-parallel", action="store_true", help=divided)
     add("--auto-scale-lr", action="store_true", help="fit the lr to the batch size")
     add_common_arguments(parser)
     args = parser.parse_args(argv)

@@ -23,6 +23,7 @@ from mmrev.runs.check import data_hooks
 from mmrev.runs.config import load_config
 from mmrev.runs.console import ConsoleRunner
 from mmrev.runs.expected import compare_results, expected_results
+from mmrev.runs.expert_parallel import ExpertParallelRunner
 from mmrev.runs.folders import require_writable
 from mmrev.runs.lock import locked
 from mmrev.runs.refusals import named_refusals
@@ -38,6 +39,12 @@ _RANKS = {
     "pytorch": "RANK",
     "slurm": "SLURM_PROCID",
     "mpi": "OMPI_COMM_WORLD_RANK",
+}
+# By the strategy that spreads the model over processes.
+_RUNNERS = {
+    None: ConsoleRunner,
+    "mmrev.FSDP2Strategy": ShardedRunner,
+    "mmrev.ExpertParallelStrategy": ExpertParallelRunner,
 }
 
 
@@ -111,10 +118,8 @@ def _runner(cfg: Config) -> Iterator[Runner]:
     try:
         if "runner_type" in cfg:
             runner = RUNNERS.build(cfg)
-        elif "strategy" in cfg:
-            runner = ShardedRunner.from_cfg(cfg)
         else:
-            runner = ConsoleRunner.from_cfg(cfg)
+            runner = _RUNNERS[cfg.get("strategy", {}).get("type")].from_cfg(cfg)
         for hook in data_hooks(cfg):
             runner.register_hook(hook)
         yield runner

@@ -32,6 +32,10 @@ __all__ = ["TEST_STEPS", "TRAIN_STEPS", "require_file", "section"]
 
 # The single-precision wrappers, whose half-precision forms --amp takes.
 _PLAIN_WRAPPERS = ("OptimWrapper", "mmrev.AGCOptimWrapper", "mmrev.SAMOptimWrapper")
+_COPIES = (
+    "copies a whole model; train without one of them (--cfg-options custom_hooks=... "
+    "replaces the hooks)."
+)
 
 
 def require_training_data(cfg: Config, args: Namespace) -> None:
@@ -139,12 +143,7 @@ def shard(cfg: Config, args: Namespace) -> None:
     if refused := _cannot_be_sharded(cfg):
         raise UserError(f"--shard: {refused}")
     cfg.strategy = {"type": "mmrev.FSDP2Strategy"}
-    kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
-    if kind.endswith("AmpOptimWrapper"):
-        own = f"mmrev.{kind.removeprefix('mmrev.')}"
-        cfg.optim_wrapper.type = own.replace("AmpOptim", "BFloat16Optim")
-        for key in ("loss_scale", "dtype", "use_fsdp"):
-            cfg.optim_wrapper.pop(key, None)
+    _scale_no_losses(cfg)
     hooks = section(cfg, "default_hooks")
     hooks.setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
     if hooks.checkpoint:
@@ -153,16 +152,66 @@ def shard(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.GatherWeightsHook")
 
 
+def divide_experts(cfg: Config, args: Namespace) -> None:
+    """``--expert-parallel``: needs processes; sets ``strategy``, ``optim_wrapper``.
+
+    Half precision becomes bfloat16: a scale of losses would be each process's own.
+    """
+    if not args.expert_parallel:
+        return
+    if cfg.launcher == "none":
+        raise UserError(
+            "--expert-parallel divides the experts over the processes of a run: start "
+            "them by torchrun --nproc-per-node=N tools/train.py CONFIG --launcher "
+            "pytorch --expert-parallel."
+        )
+    if refused := _cannot_be_divided(cfg, args):
+        raise UserError(f"--expert-parallel: {refused}")
+    cfg.strategy = {"type": "mmrev.ExpertParallelStrategy"}
+    _scale_no_losses(cfg)
+    _add_hook(cfg, type="mmrev.GatherWeightsHook")
+
+
+def _cannot_be_divided(cfg: Config, args: Namespace) -> str | None:
+    """What wants all experts in one process, and what to do."""
+    if args.shard:
+        return "--shard spreads the experts, too; use one of them."
+    if "runner_type" in cfg:
+        return f"it has a runner of its own, got runner_type={cfg.runner_type}."
+    kinds = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or []]
+    if "EMAHook" in kinds:
+        return f"EMAHook {_COPIES}"
+    kind = str(cfg.optim_wrapper.get("type"))
+    if "SAM" in kind:
+        return (
+            f"{kind} climbs by the gradient of one process's experts; use "
+            f"{kind.replace('SAM', 'AGC')} or OptimWrapper."
+        )
+    if cfg.optim_wrapper.get("accumulative_counts", 1) > 1:
+        return (
+            "a checkpoint inside an accumulated batch would lose gradients of experts; "
+            "set optim_wrapper.accumulative_counts=1 and a larger batch."
+        )
+    return None
+
+
+def _scale_no_losses(cfg: Config) -> None:
+    """Change half precision with a scale of losses to bfloat16, which needs none."""
+    kind = cfg.optim_wrapper.setdefault("type", "OptimWrapper")
+    if kind.endswith("AmpOptimWrapper"):
+        own = f"mmrev.{kind.removeprefix('mmrev.')}"
+        cfg.optim_wrapper.type = own.replace("AmpOptim", "BFloat16Optim")
+        for key in ("loss_scale", "dtype", "use_fsdp"):
+            cfg.optim_wrapper.pop(key, None)
+
+
 def _cannot_be_sharded(cfg: Config) -> str | None:
     """What of a config wants whole weights, and what to do."""
     kinds = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or []]
     if "runner_type" in cfg:
         return f"it has a runner of its own, got runner_type={cfg.runner_type}."
     if "EMAHook" in kinds:
-        return (
-            "EMAHook copies a whole model; train without one of them (--cfg-options "
-            "custom_hooks=... replaces the hooks)."
-        )
+        return f"EMAHook {_COPIES}"
     if any(kind.endswith("StitchFitHook") for kind in kinds) and not cfg.get(
         "load_from"
     ):
@@ -318,6 +367,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     scale_lr,
     resume,
     shard,
+    divide_experts,
     be_deterministic,
     require_initial_weights,
     write_whole_checkpoints,

@@ -8,7 +8,13 @@ from mmengine.config import Config
 
 from mmrev.errors import UserError
 from mmrev.registry import OPTIM_WRAPPERS
-from mmrev.runs.steps import dump_predictions, shard, use_amp, use_tta
+from mmrev.runs.steps import (
+    divide_experts,
+    dump_predictions,
+    shard,
+    use_amp,
+    use_tta,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +107,36 @@ def test_a_sharded_run_saves_folders_and_scales_no_loss():
     shard(cfg, Namespace(shard=True))
     assert cfg.optim_wrapper == {"type": "mmrev.AGCBFloat16OptimWrapper"}
     assert cfg.default_hooks.checkpoint.filename_tmpl == "iter_{}.dcp"
+    assert cfg.custom_hooks[-1].type == "mmrev.GatherWeightsHook"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"launcher": "none"}, "start them by torchrun.*--expert-parallel"),
+        ({"shard": True}, "--shard spreads the experts, too; use one of them"),
+        ({"runner_type": "FlexibleRunner"}, "got runner_type=FlexibleRunner"),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, "EMAHook copies a whole model"),
+        (
+            {"optim_wrapper": {"type": "mmrev.SAMAmpOptimWrapper"}},
+            "climbs by.*use mmrev.AGCAmpOptimWrapper or OptimWrapper",
+        ),
+        ({"optim_wrapper": {"accumulative_counts": 4}}, "accumulative_counts=1 and a"),
+    ],
+)
+def test_what_experts_cannot_be_divided_for(changed, message):
+    args = Namespace(expert_parallel=True, shard=changed.pop("shard", False))
+    cfg = Config({"launcher": "pytorch", "model": {}, "optim_wrapper": {}, **changed})
+    with pytest.raises(UserError, match=f"--expert-parallel.*{message}"):
+        divide_experts(cfg, args)
+    divide_experts(cfg, Namespace(expert_parallel=False))
+    assert "strategy" not in cfg
+
+
+def test_divided_experts_are_gathered_to_validate_and_scale_no_loss():
+    wrapper = {"type": "AmpOptimWrapper", "loss_scale": "dynamic"}
+    cfg = Config({"launcher": "pytorch", "model": {}, "optim_wrapper": wrapper})
+    divide_experts(cfg, Namespace(expert_parallel=True, shard=False))
+    assert cfg.optim_wrapper == {"type": "mmrev.BFloat16OptimWrapper"}
+    assert cfg.strategy.type == "mmrev.ExpertParallelStrategy"
     assert cfg.custom_hooks[-1].type == "mmrev.GatherWeightsHook"

@@ -1,10 +1,11 @@
-"""The weights of a sharded model during validation."""
+"""The weights of a model in parts during validation."""
 
 from contextlib import ExitStack
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmrev.engine.strategies.experts import whole_experts
 from mmrev.engine.strategies.fsdp2 import gathered
 from mmrev.registry import HOOKS
 
@@ -13,10 +14,10 @@ __all__ = ["GatherWeightsHook"]
 
 @HOOKS.register_module()
 class GatherWeightsHook(Hook):
-    """Lets every process of a sharded run validate with whole weights, see `gathered`.
+    """Lets every process of a run in parts validate with whole weights.
 
-    They take the room that gradients, activations and the optimizer's work have in
-    training.
+    See `gathered` for a sharded model, `whole_experts` for divided experts. They take
+    the room that gradients, activations and the optimizer's work have in training.
     """
 
     # Whole before any hook calls the model.
@@ -26,6 +27,7 @@ class GatherWeightsHook(Hook):
         """Gather."""
         self._whole = ExitStack()
         self._whole.enter_context(gathered(runner.model))
+        self._whole.enter_context(whole_experts(runner.model))
 
     def after_val(self, runner: Runner) -> None:
         """Let go."""
