@@ -17,7 +17,7 @@ import tiny_configs
 import torch
 from fuzzing import changed, damaged, examples, fuzz, writing
 from hypothesis import strategies as st
-from make_records import measured
+from make_records import HASH, measured
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmengine.config import Config
 from PIL import Image
@@ -44,7 +44,7 @@ from mmrev.evaluation.panoptic import read_truth
 from mmrev.evaluation.predictions import DumpPredictions, read_predictions
 from mmrev.evaluation.run_lengths import refuse_malformed
 from mmrev.leaderboard.fingerprint import portable
-from mmrev.leaderboard.lineage import training_info
+from mmrev.leaderboard.lineage import LINEAGE_KEY, told_training, training_info
 from mmrev.leaderboard.recompute import build_dataset
 from mmrev.leaderboard.record import MeasuredRecord
 from mmrev.leaderboard.signing import check_signature
@@ -54,6 +54,16 @@ from mmrev.leaderboard.table import differences, facts, markdown, terminal
 from mmrev.leaderboard.verify import verify
 from mmrev.operating_points.costs import StitchCost, load_costs, save_costs
 from mmrev.runs.safe_config import read_safely
+
+RELEASED = {
+    **{"name": "a.pth", "kind": "weights"},
+    "checkpoint": {"name": "a.pth", "sha256": HASH},
+}
+FIRST = {
+    **{"name": "objects365", "kind": "DINO", "epochs": 12, "starts": [RELEASED]},
+    "checkpoint": {"name": "epoch_12.pth", "sha256": HASH[::-1]},
+}
+TRAINING = {"lineage": [FIRST], "track": "tuned"}
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ def test_records_of_any_bytes(examples, file):
             *("sound", "altered", "not checked")
         }
 
-    fuzz(check, damaged([measured().to_bytes()]), examples)
+    fuzz(check, damaged([measured(training=TRAINING).to_bytes()]), examples)
 
 
 @examples
@@ -110,7 +120,9 @@ def test_records_of_any_values(examples, file, tmp_path, monkeypatch):
     part["default_scope"] = "mmdet"
     dataset = {"root": "data/coco/", "split": "annotations/instances_val2017.json"}
     seed = json.loads(
-        measured(config={"name": "a", "resolved": part}, dataset=dataset).to_bytes()
+        measured(
+            config={"name": "a", "resolved": part}, dataset=dataset, training=TRAINING
+        ).to_bytes()
     )
     del seed["id"]
 
@@ -522,6 +534,22 @@ def test_tables_of_stitches(examples, file, tmp_path):
             assert str(path) in str(error)
 
     fuzz(check, damaged([(tmp_path / "costs.json").read_bytes()]), examples)
+
+
+@examples
+def test_lineages_in_checkpoints(examples, tmp_path):
+    told = {"name": "coco", "kind": "DINO", "seed": 1, "starts": [FIRST]}
+
+    def check(content):
+        try:
+            training = told_training({LINEAGE_KEY: content}, "a.pth")
+        except ValueError as error:
+            assert "a.pth: expected a lineage" in str(error) and len(str(error)) < 1000
+            return
+        if training is not None:
+            look_at(measured(training={"lineage": training.starts}))
+
+    fuzz(check, changed([told]), examples)
 
 
 @examples

@@ -8,6 +8,7 @@ from mmrev.checkpoints.convert import (
     convert_file,
     convert_state_dict,
     coverage_table,
+    layout_of,
     load_backbone,
     unwrap_state_dict,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "convert_state_dict",
     "coverage_table",
     "is_folder",
+    "layout_of",
     "load_backbone",
     "load_checkpoint_file",
     "rewrite_run",

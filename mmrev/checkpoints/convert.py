@@ -199,6 +199,21 @@ def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     return dict(checkpoint)
 
 
+def layout_of(checkpoint: Mapping) -> str | None:
+    """The name of the layout of a checkpoint; None where none or several fit.
+
+    Args:
+        checkpoint: as of `convert`.
+    """
+    try:
+        weights = unwrap_state_dict(checkpoint)
+    except ValueError:
+        return None
+    keys = {key.removeprefix(BACKBONE_PREFIX) for key in weights}
+    found = [layout.name for layout in LAYOUTS.values() if layout.matches(keys)]
+    return found[0] if len(found) == 1 else None
+
+
 def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     """Load a checkpoint file of any known layout into a backbone, strictly.
 

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 from urllib.error import URLError
 
 import numpy as np
@@ -52,7 +53,9 @@ SAFE_GLOBALS = [
 ]
 
 
-def load_checkpoint_file(path: str | Path) -> dict:
+def load_checkpoint_file(
+    path: str | Path, weights: Literal["read", "mapped"] = "read"
+) -> dict:
     """Read a checkpoint onto the CPU; nothing in it is executed.
 
     This is the one reader of the suite, also for what mmengine's runner has saved
@@ -62,6 +65,8 @@ def load_checkpoint_file(path: str | Path) -> dict:
     Args:
         path: a file of ``torch.save`` or a ``.safetensors`` file; or its http(s) URL,
             kept in torch.hub's cache.
+        weights: 'mapped' leaves those of ``torch.save`` on the disk until they are
+            looked at, for who wants the rest.
 
     Returns:
         What was saved; for ``.safetensors`` the tensors by name, of a run's weights
@@ -82,7 +87,9 @@ def load_checkpoint_file(path: str | Path) -> dict:
     try:
         _refuse_packed(file)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            # Files of before torch 1.6 are no archives.
+            mapped = weights == "mapped" and zipfile.is_zipfile(file)
+            content = torch.load(file, "cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:

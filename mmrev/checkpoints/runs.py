@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
+from mmengine.runner.checkpoint import _get_mmengine_home as _home
 from torch import nn
 
 from mmrev.checkpoints.checksums import checksum_file, verify_checksum
 from mmrev.checkpoints.convert import TRAINING_ONLY
-from mmrev.checkpoints.files import load_checkpoint_file
+from mmrev.checkpoints.files import load_checkpoint_file, local_file
 from mmrev.checkpoints.folders import SUFFIX, is_folder, read_folder, read_rest
 from mmrev.errors import UserError
 
@@ -23,7 +30,17 @@ __all__ = [
     "read_checkpoint",
     "read_resumable",
     "use_safe_loading",
+    "weights_file",
 ]
+
+_ADDRESSES = {
+    "torchvision": get_torchvision_models,
+    "modelzoo": get_torchvision_models,
+    "open-mmlab": get_external_models,
+    "openmmlab": get_external_models,
+    "mmcls": get_mmcls_models,
+}
+"""Of the weights that mmengine knows by name, by the scheme of the name."""
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -72,6 +89,30 @@ def use_safe_loading() -> None:
         CheckpointLoader.register_scheme(prefix, load_from_safe, force=True)
     # torchvision://, openmmlab:// and the like find a URL by a name, then call this.
     mmengine_checkpoint.load_from_http = load_from_safe
+
+
+def weights_file(path: str) -> Path:
+    """The file that mmengine reads for a path, an address, or a name of weights.
+
+    Args:
+        path: As of ``load_from`` and ``init_cfg``, such as torchvision://resnet18.
+
+    Raises:
+        FileNotFoundError: It cannot be downloaded.
+        ValueError: It is in a storage that this suite does not read.
+    """
+    scheme, found, name = path.partition("://")
+    if scheme in _ADDRESSES:
+        addresses, renamed = _ADDRESSES[scheme](), get_deprecated_model_names()
+        # Without a server's name it is below mmengine's home.
+        address = addresses[renamed.get(name, name)]
+        path = address if "://" in address else str(Path(_home(), address))
+    elif found and scheme not in ("http", "https"):
+        raise ValueError(
+            f"weights {path}: what a training starts from is told by its hash, and "
+            "files are hashed here; download it, and give the file."
+        )
+    return local_file(path)
 
 
 def read_resumable(path: str | Path) -> dict:

@@ -98,7 +98,7 @@ def _copy_predictions(record: Record, path: Path, store: Path) -> None:
 
 
 def _verify(args: Namespace) -> None:
-    from mmrev.leaderboard.verify import Check, verify
+    from mmrev.leaderboard.verify import Check, files_by_name, verify
 
     key = None
     if args.public_key:
@@ -117,8 +117,9 @@ def _verify(args: Namespace) -> None:
         cells = (str(path), "record", state, str(reason))
         table.add_row(*(Text(_one_line(cell)) for cell in cells))
     failed = len(rejected) > len(absent)
+    earlier = files_by_name([*args.files, *_roots(args)])
     for path, record in records.items():
-        checks = verify(record, path, args.files, args.data_root)
+        checks = verify(record, path, args.files, args.data_root, earlier)
         if key:
             try:
                 check_signature(path, key)

@@ -7,14 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from mmrev.checkpoints import is_folder, layout_of, load_checkpoint_file
+from mmrev.checkpoints.checksums import IN_FOLDER
+from mmrev.checkpoints.folders import read_rest
+from mmrev.checkpoints.runs import weights_file
 from mmrev.errors import shortened
-from mmrev.leaderboard.record import MAX_POINTS, Curve, SkippedImages, TrainingInfo
+from mmrev.hashes import file_sha256
+from mmrev.leaderboard.record import (
+    MAX_POINTS,
+    CheckpointInfo,
+    Curve,
+    SkippedImages,
+    Stage,
+    Training,
+    TrainingInfo,
+    in_order,
+)
 from mmrev.leaderboard.tracks import TRACKS, track_of
 from mmrev.wrappers import plain_settings
 
-__all__ = ["PROCESSES_KEY", "SKIPPED_KEY", "training_info"]
+__all__ = [
+    "LINEAGE_KEY",
+    "PROCESSES_KEY",
+    "SKIPPED_KEY",
+    "stage_of",
+    "starting_stages",
+    "told_training",
+    "training_info",
+    "training_of",
+]
 
+LINEAGE_KEY = "lineage"
+"""In the meta of a checkpoint: a `Training`, in values that JSON knows."""
 PROCESSES_KEY = "processes"
 """In the meta of a checkpoint: how many processes trained it."""
 SKIPPED_KEY = "unreadable_images"
@@ -36,17 +62,23 @@ def training_info(
         load_from: The checkpoint that the config starts from, if any.
         meta: Of the tested checkpoint; empty for weights that say nothing.
         checkpoint: The tested file, whose log is looked for beside it.
+
+    Raises:
+        ValueError: As of `told_training`.
     """
-    starts = [*_initial_weights(config.get("model"))]
-    if load_from:
-        starts.append(load_from)
-    loop = config.get("train_cfg") or {}
-    by_epoch = "max_epochs" in loop or loop.get("by_epoch", False)
+    told = told_training(meta, checkpoint)
     iterations = meta.get("iter")
+    if told:
+        origin = {"data": told.data, "lineage": told.starts}
+    else:
+        starts = [*_initial_weights(config.get("model")), *filter(None, [load_from])]
+        origin = {
+            "data": _training_data(config) if meta else None,
+            "pretraining": list(dict.fromkeys(map(_without_folder, starts))),
+        }
     return TrainingInfo(
-        data=_training_data(config) if meta else None,
-        pretraining=list(dict.fromkeys(map(_without_folder, starts))),
-        epochs=meta.get("epoch") if by_epoch else None,
+        **origin,
+        epochs=meta.get("epoch") if _by_epoch(config) else None,
         iterations=iterations,
         batch=_batch(config, meta.get(PROCESSES_KEY)),
         curves={} if iterations is None else _curves(Path(checkpoint), iterations),
@@ -55,6 +87,123 @@ def training_info(
         deterministic=meta.get("deterministic") or None,
         track=_track(config, meta),
     )
+
+
+def training_of(
+    config: Mapping[str, Any], name: str, starts: Sequence[Stage], meta: Mapping
+) -> Training:
+    """What a checkpoint is to tell of its training.
+
+    Args:
+        config: Resolved, of the training.
+        name: Of the config.
+        starts: As of `starting_stages`.
+        meta: Of the checkpoint.
+    """
+    return Training(
+        name=name,
+        kind=", ".join(_classes(config["model"])),
+        data=_training_data(config),
+        epochs=meta["epoch"] if _by_epoch(config) else None,
+        iterations=meta["iter"],
+        seed=meta["seed"],
+        starts=list(starts),
+    )
+
+
+def told_training(meta: Mapping[str, Any], path: str | Path) -> Training | None:
+    """What a checkpoint tells of its training; None if it tells nothing.
+
+    Args:
+        meta: Of the checkpoint, which may come from anybody.
+        path: Of it, for the message.
+
+    Raises:
+        ValueError: It is no `Training`; a stage without a hash, say.
+    """
+    if (stated := meta.get(LINEAGE_KEY)) is None:
+        return None
+    try:
+        return Training.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(place)[:60] for place in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(
+            f"Checkpoint {path}: expected a lineage whose stages all name the file and "
+            f"the SHA-256 of their weights, got {where or 'one'}: {message}. Take the "
+            "file that its training wrote; or give the lineage up: c = torch.load("
+            f"SRC, weights_only=True); del c['meta']['{LINEAGE_KEY}']; torch.save(c, "
+            "DST)."
+        ) from None
+
+
+def starting_stages(config: Mapping[str, Any]) -> list[Stage]:
+    """The checkpoints that a training starts from, as stages of its lineage.
+
+    Args:
+        config: Of the training; what parts of its model and ``load_from`` name.
+
+    Raises:
+        FileNotFoundError: One is not there.
+        ValueError: One cannot be read or hashed, or tells a wrong lineage.
+    """
+    paths = [*_initial_weights(config.get("model")), config.get("load_from")]
+    found = [stage_of(path) for path in dict.fromkeys(filter(None, paths))]
+    stages = {stage.checkpoint.sha256: stage for stage in found}
+    # A whole model may have started from what its parts start from.
+    for stage in found:
+        for earlier in in_order(stage.starts):
+            stages.pop(earlier.checkpoint.sha256, None)
+    return list(stages.values())
+
+
+def stage_of(path: str | Path) -> Stage:
+    """A checkpoint as a stage of what starts from it.
+
+    Args:
+        path: Of a file or of the folder of a sharded run; or an address, or a name, as
+            of ``load_from``.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It cannot be read or hashed, or tells a wrong lineage.
+    """
+    file = weights_file(str(path))
+    if is_folder(file):
+        content, hashed = read_rest(file), file / IN_FOLDER
+    else:
+        content, hashed = load_checkpoint_file(file, "mapped"), file
+    meta = content.get("meta")
+    told = told_training(meta if isinstance(meta, Mapping) else {}, file)
+    return Stage(
+        **(_published(path, content) if told is None else told.model_dump()),
+        checkpoint=CheckpointInfo(name=file.name, sha256=file_sha256(hashed)),
+    )
+
+
+def _published(path: str | Path, content: Mapping) -> dict[str, Any]:
+    """What is known of weights that tell of no training."""
+    name, layout = str(path), layout_of(content)
+    origin = f"names of {layout}" if layout else None
+    return {
+        "name": Path(name).name,
+        "kind": "weights",
+        "data": name if "://" in name else origin,
+    }
+
+
+def _classes(model: Mapping[str, Any]) -> Iterator[str]:
+    """The classes of a model, a wrapper's before that of what it wraps."""
+    kind = model["type"]  # of configs in Python's own form, a class
+    yield kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+    if isinstance(inner := model.get("model"), Mapping):
+        yield from _classes(inner)
+
+
+def _by_epoch(config: Mapping[str, Any]) -> bool:
+    loop = config.get("train_cfg") or {}
+    return "max_epochs" in loop or loop.get("by_epoch", False)
 
 
 def _batch(config: Mapping[str, Any], processes: int | None) -> int | None:

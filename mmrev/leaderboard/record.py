@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -52,6 +53,7 @@ __all__ = [
     "Training",
     "TrainingInfo",
     "best_value",
+    "in_order",
     "main_metric",
 ]
 
@@ -298,7 +300,7 @@ class Training(_Part):
     epochs: Count | None = Field(default=None, exclude_if=_is_unknown)
     iterations: Count | None = Field(default=None, exclude_if=_is_unknown)
     seed: int | None = Field(default=None, exclude_if=_is_unknown)
-    starts: list["Stage"] = Field(default=[], exclude_if=_is_empty)
+    starts: "Lineage" = Field(default=[], exclude_if=_is_empty)
 
     @property
     def length(self) -> str:
@@ -373,16 +375,8 @@ class TrainingInfo(_Part):
 
     @property
     def stages(self) -> list[Stage]:
-        """The stages of the lineage, first to last, each once."""
-        found: dict[str, Stage] = {}
-
-        def add(starts: list[Stage]) -> None:
-            for stage in starts:
-                add(stage.starts)
-                found.setdefault(stage.checkpoint.sha256, stage)
-
-        add(self.lineage)
-        return list(found.values())
+        """The stages of the lineage as of `in_order`."""
+        return in_order(self.lineage)
 
     @property
     def origins(self) -> list[str]:
@@ -588,6 +582,15 @@ class PublishedRecord(_Record):
 
 Record = Annotated[MeasuredRecord | PublishedRecord, Field(discriminator="kind")]
 SCHEMA: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def in_order(stages: Sequence[Stage]) -> list[Stage]:
+    """Stages and what they started from, first to last, each once."""
+    found: dict[str, Stage] = {}
+    for stage in stages:
+        for one in (*in_order(stage.starts), stage):
+            found.setdefault(one.checkpoint.sha256, one)
+    return list(found.values())
 
 
 def best_value(metric: str) -> int:

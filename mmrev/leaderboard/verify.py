@@ -1,8 +1,10 @@
 """Whether a record says what its files say."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +21,16 @@ from mmrev.leaderboard.record import (
     MeasuredRecord,
     PredictionFile,
     Record,
+    Stage,
 )
 from mmrev.paths import inside, leads_out
 
-__all__ = ["Check", "find_file", "verify"]
+__all__ = ["Check", "files_by_name", "find_file", "verify"]
 
 # Figures are the same to the last bit where the same code adds them up.
 _TOLERANCE = 1e-6
+# The first schema with a place for it.
+_WITH_LINEAGE = 7
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ def verify(
     path: Path,
     files: Sequence[str | Path] = (),
     data_roots: Sequence[str | Path] = (),
+    earlier: Mapping[str, Sequence[Path]] | None = None,
 ) -> list[Check]:
     """Check every hash of a record, and its metrics by its predictions.
 
@@ -56,6 +62,7 @@ def verify(
         path: Its file. Checkpoint and predictions are looked for beside its folder.
         files: More folders to look in.
         data_roots: Where the data may lie, besides the record's own root.
+        earlier: Where the checkpoints of earlier stages may be, as of `files_by_name`.
     """
     same = path.read_bytes() == record.to_bytes()
     checks = [
@@ -72,9 +79,9 @@ def verify(
         if found == record.config.sha256
         else Check("config", "altered", f"{path}: config.resolved hashes to another")
     )
-    checkpoint, _ = find_file("checkpoint", record.checkpoint, path, files)
+    checkpoint, weights = find_file("checkpoint", record.checkpoint, path, files)
     data, datasets = _check_data(record, data_roots)
-    checks += [checkpoint, data]
+    checks += [checkpoint, *_check_lineage(record, weights, earlier or {}), data]
     if record.predictions is None:
         return [*checks, Check("predictions", "not checked", "none were stored")]
     stored, predictions = find_file("predictions", record.predictions, path, files)
@@ -121,6 +128,98 @@ def find_file(
         detail = f"{linked[0]} is a link to {linked[0].resolve()}"
         return Check(what, "not checked", f"{detail}; name its folder: --files"), None
     return Check(what, "not checked", f"no {names[0]}; name its folder: --files"), None
+
+
+def files_by_name(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """What lies at any depth of some folders; links out of them are left out.
+
+    A checkpoint of a sharded run, which is a folder, counts as a file.
+    """
+    # Listing records needs no torch.
+    from mmrev.checkpoints import is_folder
+
+    found: dict[str, dict[Path, None]] = {}
+    for folder in folders:
+        for root, subfolders, names in os.walk(folder):
+            sharded = filter(is_folder, subfolders)
+            for place in (Path(root, name) for name in (*names, *sharded)):
+                if not place.is_symlink() or inside(place, folder):
+                    found.setdefault(place.name, {})[place] = None
+    return {name: list(places) for name, places in found.items()}
+
+
+def _check_lineage(
+    record: MeasuredRecord, weights: Path | None, earlier: Mapping[str, Sequence[Path]]
+) -> Iterator[Check]:
+    """Compare what a record says of its stages with what their files say.
+
+    Args:
+        record: Any.
+        weights: The tested file, if it is sound.
+        earlier: As of `verify`.
+    """
+    stages = record.training.stages
+    if weights is not None:
+        yield from _check_starts(record, weights)
+    elif stages:
+        yield Check("lineage", "not checked", "no sound checkpoint that tells it")
+    for stage in stages:
+        name = Path(stage.checkpoint.name).name
+        yield _check_stage(stage, earlier.get(name, []))
+
+
+def _check_starts(record: MeasuredRecord, weights: Path) -> Iterator[Check]:
+    """Whether the tested file tells the lineage of the record."""
+    stated = record.training.lineage
+    try:
+        told = _stage_at(weights).starts
+    except (OSError, ValueError) as error:
+        # What no reader knows may have been tested by other means.
+        if stated:
+            yield Check("lineage", "altered", str(error))
+        return
+    if told == stated:
+        if told:
+            yield Check("lineage", "sound")
+    elif record.schema_version >= _WITH_LINEAGE:
+        yield Check("lineage", "altered", f"{weights} tells another")
+
+
+def _check_stage(stage: Stage, places: Sequence[Path]) -> Check:
+    """Find the file of a stage, which is to tell what the record says of it."""
+    what, wrong = f"stage {stage.name}", None
+    for place in places:
+        try:
+            found = _stage_at(place)
+        except (OSError, ValueError) as error:
+            wrong = wrong or Check(what, "altered", str(error))
+            continue
+        # Where weights were published is no part of their file.
+        data = {"data": stage.data} if found.kind == "weights" else {}
+        known = {"checkpoint": stage.checkpoint, **data}
+        alike = found.model_copy(update=known) == stage
+        if found.checkpoint.sha256 == stage.checkpoint.sha256:
+            detail = "" if alike else f"{place} tells otherwise of its training"
+            return Check(what, "sound" if alike else "altered", detail)
+        # Every training names its files alike; those of another one are no matter.
+        if alike:
+            wrong = Check(what, "altered", f"{place} hashes to another")
+    absent = f"no {stage.checkpoint.name}; name a folder that it is below: --files"
+    return wrong or Check(what, "not checked", absent)
+
+
+def _stage_at(place: Path) -> Stage:
+    stat = place.stat()
+    return _read_stage(place, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _read_stage(place: Path, size: int, mtime_ns: int) -> Stage:
+    """Read and hash a file once for all records of a chain, unless it changes."""
+    # Listing records needs no torch.
+    from mmrev.leaderboard.lineage import stage_of
+
+    return stage_of(place)
 
 
 def _check_data(

@@ -264,6 +264,11 @@ def resume_exactly(cfg: Config, args: Namespace) -> None:
     _add_hook(cfg, type="mmrev.ExactResumeHook")
 
 
+def tell_lineage(cfg: Config, args: Namespace) -> None:
+    """Add a hook: checkpoints tell what they were trained from."""
+    _add_hook(cfg, type="mmrev.LineageHook")
+
+
 def stop_when_diverged(cfg: Config, args: Namespace) -> None:
     """Add the hook that looks at every loss and gradient; reads ``skip_steps``."""
     skipped = cfg.get("skip_steps", 0)
@@ -373,6 +378,7 @@ TRAIN_STEPS: tuple[Step, ...] = (
     write_whole_checkpoints,
     end_when_asked,
     resume_exactly,
+    tell_lineage,
     stop_when_diverged,
     recompute_head,
     require_writable_folders,

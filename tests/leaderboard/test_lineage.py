@@ -3,9 +3,20 @@
 import json
 
 import pytest
+import torch
 from make_records import measured
 
-from mmrev.leaderboard.lineage import PROCESSES_KEY, SKIPPED_KEY, training_info
+from mmrev.checkpoints import save_state_dict
+from mmrev.hashes import file_sha256
+from mmrev.leaderboard.lineage import (
+    LINEAGE_KEY,
+    PROCESSES_KEY,
+    SKIPPED_KEY,
+    stage_of,
+    starting_stages,
+    training_info,
+    training_of,
+)
 from mmrev.leaderboard.table import conditions
 
 CONFIG = {
@@ -152,3 +163,116 @@ def test_a_damaged_log_gives_no_curve(tmp_path, content):
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     assert training_info(CONFIG, None, {"iter": 9}, tmp_path / "a.pth").curves == {}
+
+
+MODEL = {"type": "mmrev.IntermediateSupervision", "model": {"type": "mmdet.DINO"}}
+RUN = {"model": MODEL, "train_cfg": {"max_epochs": 3}}
+META = {"epoch": 3, "iter": 30, "seed": 7}
+
+
+def save(path, starts=None, name="first"):
+    """A checkpoint; of a run that tells of its training where `starts` are given."""
+    told = {}
+    if starts is not None:
+        told[LINEAGE_KEY] = training_of(RUN, name, starts, META).model_dump()
+    path.parent.mkdir(exist_ok=True)
+    save_state_dict({"a": torch.ones(2)}, path, {**META, **told})
+    return str(path)
+
+
+def part(path):
+    """Of a model, what starts from a file."""
+    return {"init_cfg": {"type": "Pretrained", "checkpoint": path}}
+
+
+def test_a_training_tells_its_model_data_and_length():
+    config = {**CONFIG, "model": MODEL}
+    found = training_of(config, "revcol", [], META)
+    assert found.kind == "IntermediateSupervision, DINO"
+    assert found.data == "CocoDataset annotations/train.json"
+    assert (found.epochs, found.iterations, found.seed) == (3, 30, 7)
+    loop = {"type": "IterBasedTrainLoop", "max_iters": 30}
+    found = training_of({**config, "train_cfg": loop}, "revcol", [], META)
+    assert (found.epochs, found.length) == (None, "30 iterations")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_checkpoint_hands_its_lineage_on(tmp_path, suffix):
+    torch.save({"other": torch.ones(1)}, tmp_path / "released.pth")
+    starts = starting_stages({"model": part(str(tmp_path / "released.pth"))})
+    assert [one.kind for one in starts] == ["weights"] and starts[0].data is None
+    path = save(tmp_path / f"first{suffix}", starts)
+    (found,) = starting_stages({"model": {}, "load_from": path})
+    assert found.starts == starts and found.seed == 7
+    assert found.checkpoint.sha256 == file_sha256(path)
+    told = {LINEAGE_KEY: training_of(RUN, "second", [found], META).model_dump()}
+    info = training_info(CONFIG, None, told, "x")
+    assert info.origins == ["released.pth", "first"] and info.pretraining == []
+
+
+def test_several_starts_are_beside_each_other(tmp_path):
+    small, large = (save(tmp_path / name) for name in ("small/a.pth", "large/a.pth"))
+    torch.save({"a": torch.zeros(1)}, large)
+    model = {"anchors": [part(small), part(large)], "neck": part(small)}
+    stages = starting_stages({"model": model})
+    assert [one.name for one in stages] == ["a.pth", "a.pth"]
+    # A whole model that started from one of them tells of it already.
+    whole = save(tmp_path / "whole.pth", [stage_of(small)])
+    stages = starting_stages({"model": model, "load_from": whole})
+    assert [one.name for one in stages] == ["a.pth", "first"]
+    assert stages[0].checkpoint.sha256 == file_sha256(large)
+
+
+def test_weights_tell_where_they_are_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    weights = {"subnet0.level0.blocks.0.0.gamma": torch.ones(1)}
+    monkeypatch.setattr(
+        *(torch.hub, "download_url_to_file"),
+        lambda url, path: torch.save({"model": weights}, path),
+    )
+    for name, address in (
+        ("https://a.org/b/w.pth", "https://a.org/b/w.pth"),
+        ("torchvision://resnet18", "torchvision://resnet18"),
+        ("mmcls://resnet18", "mmcls://resnet18"),
+        ("open-mmlab://detectron/resnet50_gn", "open-mmlab://detectron/resnet50_gn"),
+    ):
+        found = stage_of(name)
+        assert found.kind == "weights" and found.data == address
+        file = tmp_path / "checkpoints" / found.checkpoint.name
+        assert found.checkpoint.sha256 == file_sha256(file)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("nowhere.pth", "nowhere.pth does not exist. Give the path or the URL"),
+        ("s3://bucket/a.pth", "download it, and give the file"),
+        ("text.pth", "cannot be read as a PyTorch or safetensors file"),
+    ],
+)
+def test_starts_that_cannot_be_hashed(tmp_path, monkeypatch, start, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pth").write_text("<html>")
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        starting_stages({"model": {"head": part(start)}})
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"starts": [{"name": "a", "kind": "b"}]}, "got starts.0.checkpoint: Field"),
+        ({"starts": "a"}, "got starts: Input should be a valid list"),
+        ({"kind": None}, "got kind: Input should be a valid string"),
+        ({"epochs": -3}, "got epochs: Input should be greater than or equal to 0"),
+        ({"other": 1}, "got other: Extra inputs"),
+        (["a"], "got one: Input should be a valid dictionary"),
+    ],
+)
+def test_a_claim_that_is_no_lineage(tmp_path, claim, said):
+    sound = training_of(RUN, "first", [], META).model_dump()
+    claim = {**sound, **claim} if isinstance(claim, dict) else claim
+    path = tmp_path / "a.pth"
+    save_state_dict({"a": torch.ones(1)}, path, {LINEAGE_KEY: claim})
+    with pytest.raises(ValueError, match="expected a lineage whose stages") as caught:
+        stage_of(path)
+    assert said in str(caught.value) and f"Checkpoint {path}" in str(caught.value)

@@ -7,6 +7,7 @@ from mmrev.engine.hooks.draw import DrawPredictionsHook
 from mmrev.engine.hooks.exact_resume import ExactResumeHook
 from mmrev.engine.hooks.fade import FadeHook
 from mmrev.engine.hooks.gather_weights import GatherWeightsHook
+from mmrev.engine.hooks.lineage import LineageHook
 from mmrev.engine.hooks.preemption import PreemptionHook
 from mmrev.engine.hooks.recompute import RecomputeHook
 from mmrev.engine.hooks.record import RecordHook
@@ -22,6 +23,7 @@ __all__ = [
     "ExactResumeHook",
     "FadeHook",
     "GatherWeightsHook",
+    "LineageHook",
     "PreemptionHook",
     "RecomputeHook",
     "RecordHook",

@@ -14,7 +14,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmrev.errors import shortened
+from mmrev.errors import UserError, shortened
 from mmrev.evaluation.coverage import image_key, image_keys
 from mmrev.evaluation.predictions import FORMAT, DumpPredictions
 from mmrev.hashes import file_sha256
@@ -26,7 +26,7 @@ from mmrev.leaderboard.fingerprint import (
     plain_sha256,
     portable,
 )
-from mmrev.leaderboard.lineage import training_info
+from mmrev.leaderboard.lineage import told_training, training_info
 from mmrev.leaderboard.record import (
     MAX_TEXT,
     CheckpointInfo,
@@ -84,8 +84,16 @@ class RecordHook(Hook):
         self._meta: dict[str, Any] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what the checkpoint tells of its training."""
+        """Keep what the checkpoint tells of its training.
+
+        Raises:
+            UserError: It tells a wrong lineage.
+        """
         self._meta = checkpoint.get("meta") or {}
+        try:
+            told_training(self._meta, runner._load_from)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock."""
