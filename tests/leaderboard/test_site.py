@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -150,6 +151,33 @@ def test_the_spread_of_latency_is_shown_where_it_is_known(tmp_path):
     ):
         text = Elements(tmp_path / f"site/record/{record.id}.html").text
         assert f"{told} median of 3, batch 1" in text
+
+
+def test_a_chain_is_told_first_to_last(tmp_path):
+    def stage(name, digit, starts=(), **facts):
+        checkpoint = {"name": "epoch_12.pth", "sha256": digit * 64}
+        told = {"name": name, "kind": "weights", "checkpoint": checkpoint}
+        return {**told, "starts": list(starts), **facts}
+
+    released, other = stage("in1k.pth", "1"), stage("b.pth", "2", data="https://a.org")
+    first = stage("o365", "3", [released], kind="DINO", data="O", epochs=12, seed=7)
+    lineage = [first, other, stage("simmim", "4", kind="SimMIM")]
+    record = measured(training={"lineage": lineage, "data": "COCO", "epochs": None})
+    build([record, measured()], tmp_path / "site")
+    page = (tmp_path / f"site/record/{record.id}.html").read_text()
+    items = re.findall(r"<li>(.+?)</li>", page, re.DOTALL)
+    texts = [" ".join(re.sub("<.+?>", " ", item).split()) for item in items]
+    assert texts == [
+        f"in1k.pth weights epoch_12.pth, SHA-256 {'1' * 64}",
+        f"o365 DINO on O, 12 epochs, seed 7 epoch_12.pth, SHA-256 {'3' * 64}",
+        f"b.pth weights, https://a.org epoch_12.pth, SHA-256 {'2' * 64}",
+        f"simmim SimMIM, from scratch epoch_12.pth, SHA-256 {'4' * 64}",
+        "a|b (this) DINO on COCO, 7 iterations, seed 0, from 2 and 3 and 4 "
+        f"epoch_1.pth, SHA-256 {HASH}",
+    ]
+    assert "from in1k.pth + o365 + b.pth + simmim" in page
+    page = (tmp_path / f"site/record/{measured().id}.html").read_text()
+    assert "<li>" not in page and "Deterministic" not in page
 
 
 @pytest.mark.parametrize(

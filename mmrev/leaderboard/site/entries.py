@@ -2,15 +2,24 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from mmrev.leaderboard.groups import Group
-from mmrev.leaderboard.record import MeasuredRecord, Record, best_value, main_metric
+from mmrev.leaderboard.record import (
+    MeasuredRecord,
+    Record,
+    Stage,
+    best_value,
+    in_order,
+    main_metric,
+)
 from mmrev.leaderboard.table import conditions, head, model_name
 from mmrev.leaderboard.tasks import LOSS_METRIC, MAIN_METRICS
 
 __all__ = [
     "amount",
+    "chain",
     "entry",
     "figure",
     "main_figure",
@@ -117,6 +126,50 @@ def entry(group: Group) -> dict[str, Any]:
         "memory": speed.peak_memory_mb if speed else None,
         "device": speed.device if speed else None,
     }
+
+
+def chain(record: MeasuredRecord) -> list[dict[str, Any]]:
+    """The stages of a record's lineage, first to last, and its own training.
+
+    Returns:
+        ``name``; ``about``, what was trained on what, for how long, and from which
+        stages by number where that is not the one before; ``checkpoint``. Empty where
+        no lineage is known.
+    """
+    training = record.training
+    if not training.lineage:
+        return []
+    own = Stage(
+        name=record.config.name,
+        kind=record.model.type,
+        data=training.data,
+        epochs=training.epochs,
+        iterations=training.iterations,
+        seed=record.seeds.train,
+        starts=training.lineage,
+        checkpoint=record.checkpoint,
+    )
+    stages = in_order([own])
+    numbers = {stage.checkpoint.sha256: i for i, stage in enumerate(stages, 1)}
+    rows = []
+    for number, stage in enumerate(stages, 1):
+        starts = sorted(numbers[one.checkpoint.sha256] for one in stage.starts)
+        about = _about(stage, [] if starts == [number - 1] else starts)
+        rows.append(
+            {"name": stage.name, "about": about, "checkpoint": stage.checkpoint}
+        )
+    return rows
+
+
+def _about(stage: Stage, starts: Sequence[int]) -> str:
+    if stage.kind == "weights":
+        return ", ".join(filter(None, (stage.kind, stage.data)))
+    trained = f"{stage.kind} on {stage.data}" if stage.data else stage.kind
+    seed = "" if stage.seed is None else f"seed {stage.seed}"
+    origin = "" if stage.starts else "from scratch"
+    if starts:
+        origin = f"from {' and '.join(map(str, starts))}"
+    return ", ".join(filter(None, (trained, stage.length, seed, origin)))
 
 
 def reproduce(record: MeasuredRecord) -> list[str]:

@@ -28,6 +28,7 @@ from mmrev.leaderboard.scaling_law import (
 )
 from mmrev.leaderboard.site.entries import (
     amount,
+    chain,
     entry,
     figure,
     main_figure,
@@ -169,6 +170,7 @@ def _details(record: Record, group: Group) -> dict[str, Any]:
         "curves": {
             name: curve.model_dump() for name, curve in record.training.curves.items()
         },
+        "chain": chain(record) if measured else [],
         "commands": reproduce(record) if measured else [],
         "config": _json(record.config.resolved, indent=2) if measured else "",
     }
