@@ -18,6 +18,7 @@ from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import held_memory, peak_memory
 from mmrev.measure.phases import phases, shared_weights
 from mmrev.measure.speed import paired_times
+from mmrev.models.backbones import FrozenBackbone
 from mmrev.models.backbones.base import Backbone
 from mmrev.models.head_memory import head_parts, recompute_head, store_head
 from mmrev.models.layers.keeping import forget_kept
@@ -69,7 +70,7 @@ class Trial:
             self.model = scratch_model(cfg)
         self.model.to(self.device).train()
         self._backbones, self._stitched = _with_modes(self.model)
-        if not self._backbones and not self._stitched:
+        if not memory_of(self.model):
             raise UserError(
                 f"{cfg.filename}: expected a model with a backbone of mmrev, whose "
                 "memory modes can be planned, got none."
@@ -87,7 +88,12 @@ class Trial:
 
     @property
     def memory(self) -> list[str]:
-        """The modes that the backbone can have, the one that keeps least last."""
+        """The modes that the backbone can have, the one that keeps least last.
+
+        'frozen' alone of one that keeps nothing in any.
+        """
+        if not self._backbones and not self._stitched:
+            return memory_of(self.model)
         found = {
             mode
             for backbone in self._backbones
@@ -313,7 +319,8 @@ class Trial:
 
 def _with_modes(model: nn.Module) -> tuple[list[Backbone], list[StitchedBackbone]]:
     """What has memory modes in a model; of stitched ones, for anchors of others."""
-    modules = list(model.modules())
+    frozen = {id(inner) for one in _frozen(model) for inner in one.modules()}
+    modules = [module for module in model.modules() if id(module) not in frozen]
     stitched = [
         module
         for module in modules
@@ -323,11 +330,19 @@ def _with_modes(model: nn.Module) -> tuple[list[Backbone], list[StitchedBackbone
     return [module for module in modules if isinstance(module, Backbone)], stitched
 
 
+def _frozen(model: nn.Module) -> list[FrozenBackbone]:
+    return [module for module in model.modules() if isinstance(module, FrozenBackbone)]
+
+
 def memory_of(model: nn.Module) -> list[str]:
-    """The memory modes in which the stages of a model's backbones train."""
+    """The memory modes in which the stages of a model's backbones train.
+
+    'frozen' if none trains.
+    """
     backbones, stitched = _with_modes(model)
     modes = [mode for backbone in backbones for mode in backbone.memory]
-    return [*modes, *(backbone.memory for backbone in stitched)]
+    modes += [backbone.memory for backbone in stitched]
+    return modes or ["frozen"] * bool(_frozen(model))
 
 
 def own_precision(cfg: Config) -> str:

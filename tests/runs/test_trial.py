@@ -13,6 +13,7 @@ from mmrev.measure.memory import peak_memory
 from mmrev.models.head_memory import recompute_head
 from mmrev.models.layers.keeping import forget_kept
 from mmrev.runs import trial as trials
+from mmrev.runs.plan import memory_keys
 from mmrev.runs.trial import Trial
 from mmrev.runs.typical import training_batch
 
@@ -124,6 +125,22 @@ def test_the_head_of_a_trial():
     stated = Trial(cfg)
     assert stated.heads == [stated.head_memory] == ["recompute"]
     assert flops(stated) == again
+
+
+def test_a_frozen_backbone_keeps_nothing_in_any_mode():
+    cfg = config_of("revcol", "dino")
+    tuned = Trial(cfg)
+    backbone = cfg.model.backbone
+    backbone.of, backbone.type = backbone.type, "mmrev.FrozenBackbone"
+    frozen = Trial(cfg)
+    assert frozen.memory == ["frozen"] and memory_keys(cfg) == []
+    assert frozen.partly("frozen") == []
+    size = (64, 64)
+    costs = frozen.step_costs("frozen", "float32", size)
+    least = tuned.step_costs(tuned.memory[-1], "float32", size)
+    assert costs.weights.gradients < least.weights.gradients
+    assert costs.peak(2, size) < least.peak(2, size)
+    assert frozen.flops("frozen", 1, size) < tuned.flops("store", 1, size)
 
 
 @pytest.mark.parametrize(

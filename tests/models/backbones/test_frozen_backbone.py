@@ -8,9 +8,12 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import get_state_dict
 from test_contract import FAMILIES
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.testing import assert_close
 
 from mmrev.checkpoints import save_state_dict
 from mmrev.engine.optimizers import LayerDecayOptimWrapperConstructor
+from mmrev.engine.strategies import FSDP2Strategy
 from mmrev.registry import MODELS
 
 STEM = dict(stem_channels=8, base_channels=8)
@@ -146,3 +149,33 @@ def test_has_the_backbones_attributes():
     assert frozen.no_weight_decay == frozen.model.no_weight_decay
     with pytest.raises(AttributeError, match="nothing"):
         _ = frozen.nothing
+
+
+def stepped(model, share):
+    """The head's weights after two steps, in whatever wraps the model."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.train()(images[share]).square().mean().backward()
+        optimizer.step()
+    return [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in trained]
+
+
+def in_process(rank, way):
+    share = slice(2 * rank, 2 * rank + 2)
+    torch.manual_seed(0)
+    model = WithHead(pair(BACKBONES["revcol"])[1], 24)
+    if way == "whole":
+        return stepped(DistributedDataParallel(model), share)
+    return stepped(FSDP2Strategy().shard(model), share)
+
+
+@pytest.mark.parametrize("way", ["whole", "in parts"])
+def test_processes_share_the_heads_steps_alone(process_pair, way):
+    torch.manual_seed(0)
+    expected = stepped(WithHead(pair(BACKBONES["revcol"])[1], 24), slice(None))
+    assert len(expected) == 2
+    for found in process_pair.run(in_process, way):
+        assert_close(found, expected)
