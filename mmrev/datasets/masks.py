@@ -27,7 +27,7 @@ class SimMIMMaskGenerator(_SimMIMMaskGenerator):
 
     Raises:
         ValueError: if a size does not divide the one before, or the ratio leaves no
-            patch masked or none visible.
+            patch visible or none masked.
     """
 
     def __init__(
@@ -41,13 +41,17 @@ class SimMIMMaskGenerator(_SimMIMMaskGenerator):
         _check_divides(
             "model_patch_size", model_patch_size, "mask_patch_size", mask_patch_size
         )
-        super().__init__(input_size, mask_patch_size, model_patch_size, mask_ratio)
-        if not 0 < self.mask_count < self.token_count:
+        if not 0 < mask_ratio < 1:
             raise ValueError(
-                f"SimMIMMaskGenerator: mask_ratio={mask_ratio} masks "
-                f"{self.mask_count} of {self.token_count} patches, expected at least "
-                "one masked and one visible. Choose a ratio between 0 and 1, or a "
-                f"smaller mask_patch_size than {mask_patch_size}."
+                "SimMIMMaskGenerator: mask_ratio must lie between 0 and 1, got "
+                f"{mask_ratio}. SimMIM's is 0.6."
+            )
+        super().__init__(input_size, mask_patch_size, model_patch_size, mask_ratio)
+        if self.mask_count == self.token_count:
+            raise ValueError(
+                f"SimMIMMaskGenerator: mask_ratio={mask_ratio} masks all "
+                f"{self.token_count} patches. Choose a smaller ratio, or a smaller "
+                f"mask_patch_size than {mask_patch_size}."
             )
 
     @cached_property
@@ -69,9 +73,10 @@ class SimMIMMaskGenerator(_SimMIMMaskGenerator):
 
 
 def _check_divides(name: str, part: int, of: str, whole: int) -> None:
-    if part < 1 or whole % part:
-        fitting = [size for size in range(1, whole + 1) if whole % size == 0]
+    if part < 1 or whole < 1 or whole % part:
+        fitting = [str(size) for size in range(1, whole + 1) if whole % size == 0]
+        choice = f"Choose one of {', '.join(fitting)}." if fitting else "Choose others."
         raise ValueError(
             f"SimMIMMaskGenerator: {name} must divide {of}={whole}, got {part}. "
-            f"Choose one of {', '.join(map(str, fitting))}."
+            f"{choice}"
         )

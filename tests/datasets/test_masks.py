@@ -62,10 +62,12 @@ def test_avg_dist_of_simmim_is_where_the_paper_wants_it():
             "model_patch_size must divide mask_patch_size=32, got 5. Choose one of 1",
         ),
         (dict(mask_patch_size=0), "must divide input_size=192, got 0"),
-        (dict(mask_ratio=1.0), "masks 36 of 36 patches, expected at least one"),
-        (dict(mask_ratio=0.0), "masks 0 of 36 patches, expected at least one"),
-        (dict(mask_patch_size=192), "masks 1 of 1 patches.*than 192"),
-        (dict(mask_ratio=-0.5), "masks -18 of 36 patches"),
+        (dict(input_size=-32), "must divide input_size=-32, got 32. Choose others"),
+        (dict(mask_ratio=1.0), "mask_ratio must lie between 0 and 1, got 1.0"),
+        (dict(mask_ratio=0.0), "between 0 and 1, got 0.0"),
+        (dict(mask_ratio=float("nan")), "between 0 and 1, got nan"),
+        (dict(mask_patch_size=192), "mask_ratio=0.6 masks all 1 patches.*than 192"),
+        (dict(mask_patch_size=64, mask_ratio=0.9), "masks all 9 patches"),
     ],
 )
 def test_bad_settings(settings, message):
