@@ -28,7 +28,7 @@ def test_all_are_there_once(records):
     families = {record.model.family for record in records}
     assert families == {
         *("NFNet", "ReduceNet", "ResNet", "RevCol", "RevColV2", "Stitched"),
-        *("Swin", "Swin-V2", "VanillaNet"),
+        *("Swin", "Swin-V2", "VanillaNet", "ViT"),
     }
     heads = {record.model.head for record in records if record.model.family == "Swin"}
     assert heads == {"DINO", "Mask2Former"}
