@@ -2,7 +2,7 @@
 
 Papers: SimMIM, arXiv 2111.09886, section 3.4 (prediction targets).
 Reference: microsoft/Swin-Transformer @f82860b, MIT, models/simmim.py (norm_targets).
-Deviation: statistics in fp32 under autocast, too.
+Deviations: statistics in fp32 under autocast, too; averages one axis after the other.
 """
 
 import torch
@@ -80,14 +80,31 @@ def normalise(images: Tensor, window: int) -> Tensor:
     """
     with torch.autocast(images.device.type, enabled=False):
         images = images.float()
-        average = {"kernel_size": window, "stride": 1, "padding": window // 2}
-        mean = F.avg_pool2d(images, **average, count_include_pad=False)
-        square = F.avg_pool2d(images**2, **average, count_include_pad=False)
-        # Pixels of the window that are inside the image; the reference's counts, which
-        # are averages times an area, are whole numbers but for rounding.
-        count = window**2 * F.avg_pool2d(torch.ones_like(images[:1, :1]), **average)
+        mean, square = _average(images, window), _average(images**2, window)
+        rows, columns = (
+            _count(side, window, images.device) for side in images.shape[2:]
+        )
+        count = rows[:, None] * columns
         variance = (square - mean**2) * (count / (count - 1))
         return (images - mean) / (variance.clamp(min=0) + EPSILON).sqrt()
+
+
+def _average(x: Tensor, window: int) -> Tensor:
+    """Mean of the window around every pixel, one axis after the other.
+
+    What of a window is inside the image is a rectangle, so that the mean of its rows'
+    means is its own, for a fraction of the additions.
+    """
+    reach = window // 2
+    for size, padding in (((window, 1), (reach, 0)), ((1, window), (0, reach))):
+        x = F.avg_pool2d(x, size, 1, padding, count_include_pad=False)
+    return x
+
+
+def _count(side: int, window: int, device: torch.device) -> Tensor:
+    """How many pixels of a window around each are inside the image, along an axis."""
+    place, reach = torch.arange(side, device=device), window // 2
+    return (place + reach + 1).clamp(max=side) - (place - reach).clamp(min=0)
 
 
 def _sides(shape: tuple[int, ...]) -> str:
