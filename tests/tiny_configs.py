@@ -334,6 +334,46 @@ visualizer = dict(
 """
 
 
+_SIMMIM = """\
+default_scope = "mmpretrain"
+{backbone}
+model = dict(
+    type="SimMIM",
+    backbone=dict(type="mmrev.MaskedBackbone", backbone=backbone),
+    neck=dict(type="SimMIMLinearDecoder", in_channels=32, encoder_stride=32),
+    head=dict(
+        type="mmrev.SimMIMHead",
+        patch_size=4,
+        target_window=47,
+        loss=dict(type="PixelReconstructionLoss", criterion="L1", channel=3),
+    ),
+)
+data_preprocessor = dict(
+    type="SelfSupDataPreprocessor", mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="{sampler}", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="CustomDataset",
+        data_root="data/imagenet/train",
+        with_label=False,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="Resize", scale=(64, 64)),
+            dict(type="mmrev.SimMIMMaskGenerator", input_size=64),
+            dict(type="PackInputs"),
+        ],
+    ),
+)
+visualizer = dict(
+    type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")]
+)
+"""
+
+
 def write_detection(path: Path, loop: str = "epochs") -> Path:
     """Write a config of a RetinaNet on COCO; ``loop`` is epochs or iterations."""
     return _write(path, _DETECTION, "(1, 2, 3)", loop)
@@ -354,6 +394,14 @@ def write_segmentation(path: Path, loop: str = "iterations") -> Path:
 def write_classification(path: Path, loop: str = "epochs") -> Path:
     """Write a config of a linear classifier on four ImageNet classes."""
     return _write(path, _CLASSIFICATION, "(3,)", loop)
+
+
+def write_simmim(path: Path) -> Path:
+    """Write a config of SimMIM on images of ImageNet, which nothing validates."""
+    _write(path, _SIMMIM, "(3,)", "iterations")
+    text = path.read_text().replace(", val_interval=9", "")
+    path.write_text(text.replace("val_cfg = dict()\ntest_cfg = dict()\n", ""))
+    return path
 
 
 def _write(path: Path, task: str, levels: str, loop: str) -> Path:

@@ -20,8 +20,8 @@ from mmrev.models.inner_names import keep_inner_names
 from mmrev.registry import MODELS
 
 CAN_MASK = (
-    "mmrev.SwinTransformerV2, mmrev.RevCol, mmrev.NFNet, and transformers whose "
-    "patch_embed gives tokens, as mmpretrain.VisionTransformer"
+    "mmrev.SwinTransformerV2, mmrev.RevCol, mmrev.RevColV2, mmrev.NFNet, and "
+    "transformers whose patch_embed gives tokens, as mmpretrain.VisionTransformer"
 )
 
 
