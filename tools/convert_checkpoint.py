@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 
 from mmrev.errors import one_line_errors
 from mmrev.runs.arguments import LAYOUTS
-from mmrev.text import printable
 
 
 @one_line_errors
@@ -17,12 +16,13 @@ def main(argv: list[str] | None = None) -> None:
     add("--layout", default="auto", choices=layouts, help="run: a run's whole model")
     add("--arch", help="as 'tiny'; read off the shapes if not given")
     args = parser.parse_args(argv)
-    from mmrev.checkpoints import convert_file, coverage_table, is_folder, rewrite_run
-    from mmrev.console import show
+    from mmrev.checkpoints import coverage_table, is_folder, rewrite_run
+    from mmrev.console import say, show
+    from mmrev.leaderboard.lineage import convert_told
 
     if args.layout == "run" or is_folder(args.source):
-        return print(printable(rewrite_run(args.source, args.target)))
-    show(coverage_table(result := convert_file(**vars(args))))
+        return say(rewrite_run(args.source, args.target))
+    show(coverage_table(result := convert_told(**vars(args))))
     return result.check()
 
 

@@ -250,6 +250,7 @@ def convert_file(
     target: str | Path,
     layout: str = "auto",
     arch: str | None = None,
+    meta: Mapping | None = None,
 ) -> Conversion:
     """Convert a checkpoint file to our layout, if it fits its backbone exactly.
 
@@ -258,6 +259,7 @@ def convert_file(
         target: as of `save_state_dict`; must not exist. Not written unless all fits.
         layout: as of `convert`.
         arch: the backbone's architecture by name; read off the shapes if None.
+        meta: as of `save_state_dict`.
 
     Returns:
         The conversion, compared with the backbone, for the caller to `check`.
@@ -293,7 +295,7 @@ def convert_file(
             result.state_dict[key] = fitting[key]
     result.compare(fitting)
     if not (result.missing or result.unexpected or result.mismatched):
-        save_state_dict(result.state_dict, target)
+        save_state_dict(result.state_dict, target, meta)
     return result
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mmrev.checkpoints import is_folder, layout_of, load_checkpoint_file
+from mmrev.checkpoints import (
+    Conversion,
+    convert_file,
+    is_folder,
+    layout_of,
+    load_checkpoint_file,
+)
 from mmrev.checkpoints.checksums import IN_FOLDER
 from mmrev.checkpoints.folders import read_rest
 from mmrev.checkpoints.runs import weights_file
@@ -32,6 +38,7 @@ __all__ = [
     "LINEAGE_KEY",
     "PROCESSES_KEY",
     "SKIPPED_KEY",
+    "convert_told",
     "stage_of",
     "starting_stages",
     "told_training",
@@ -180,6 +187,25 @@ def stage_of(path: str | Path) -> Stage:
         **(_published(path, content) if told is None else told.model_dump()),
         checkpoint=CheckpointInfo(name=file.name, sha256=file_sha256(hashed)),
     )
+
+
+def convert_told(source: str | Path, target: str | Path, **settings: Any) -> Conversion:
+    """Convert a checkpoint file, which then tells what it was made of.
+
+    Args:
+        source: As of `mmrev.checkpoints.convert_file`, as all others.
+        target: Likewise.
+        **settings: Likewise.
+
+    Raises:
+        FileExistsError: As `convert_file`.
+        FileNotFoundError: Likewise.
+        ValueError: Likewise, or as of `stage_of`.
+    """
+    start = stage_of(source)
+    made = Training(name=start.name, kind="conversion", starts=[start])
+    meta = {LINEAGE_KEY: made.model_dump(mode="json")}
+    return convert_file(source, target, **settings, meta=meta)
 
 
 def _published(path: str | Path, content: Mapping) -> dict[str, Any]:

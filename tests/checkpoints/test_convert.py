@@ -214,7 +214,9 @@ def test_tool(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "dropped" in printed
     assert "cls.classifier.0.weight" in printed
-    revcol().load_state_dict(load_checkpoint_file(target), strict=True)
+    content = load_checkpoint_file(target)
+    revcol().load_state_dict(content["state_dict"], strict=True)
+    assert content["meta"]["lineage"]["starts"][0]["name"] == "in.pth"
 
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name="__main__")

@@ -6,18 +6,20 @@ import pytest
 import torch
 from make_records import measured
 
-from mmrev.checkpoints import save_state_dict
+from mmrev.checkpoints import load_backbone, save_state_dict
 from mmrev.hashes import file_sha256
 from mmrev.leaderboard.lineage import (
     LINEAGE_KEY,
     PROCESSES_KEY,
     SKIPPED_KEY,
+    convert_told,
     stage_of,
     starting_stages,
     training_info,
     training_of,
 )
 from mmrev.leaderboard.table import conditions
+from mmrev.registry import MODELS
 
 CONFIG = {
     "model": {
@@ -208,6 +210,27 @@ def test_a_checkpoint_hands_its_lineage_on(tmp_path, suffix):
     told = {LINEAGE_KEY: training_of(RUN, "second", [found], META).model_dump()}
     info = training_info(CONFIG, None, told, "x")
     assert info.origins == ["released.pth", "first"] and info.pretraining == []
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_converted_file_tells_what_it_was_made_of(tmp_path, suffix):
+    arch = {"channels": [4, 8, 16, 32], "depths": [1, 1, 1, 1], "num_columns": 1}
+    model = MODELS.build({"type": "mmrev.RevCol", "arch": arch})
+    torch.save({"model": model.state_dict()}, tmp_path / "released.pth")
+    target = tmp_path / f"ours{suffix}"
+    convert_told(tmp_path / "released.pth", target).check()
+    found = stage_of(target)
+    assert (found.kind, found.checkpoint.name) == ("conversion", target.name)
+    (start,) = found.starts
+    assert start.checkpoint.sha256 == file_sha256(tmp_path / "released.pth")
+    load_backbone(model, target)
+    # Of a run its lineage goes on.
+    told = training_of(RUN, "first", [start], META).model_dump()
+    run = {"state_dict": model.state_dict(), "meta": {LINEAGE_KEY: told}}
+    torch.save(run, tmp_path / "run.pth")
+    convert_told(tmp_path / "run.pth", tmp_path / "run-ours.pth").check()
+    (first,) = stage_of(tmp_path / "run-ours.pth").starts
+    assert first.name == "first" and first.starts == [start]
 
 
 def test_several_starts_are_beside_each_other(tmp_path):
