@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -141,8 +142,15 @@ def differences(one: Record, other: Record) -> Table:
 
 def _rows(records: Iterable[Record], task: Task | None) -> Iterator[list[str]]:
     groups = sorted(grouped(records), key=lambda group: _order(group, task))
-    for group, rank in zip(groups, ranks(groups, task), strict=True):
-        yield [str(rank or "-"), *_row(group)]
+    rows = [_row(group) for group in groups]
+    names = Counter(name for name, *_ in rows)
+    ranked = zip(groups, rows, ranks(groups, task), strict=True)
+    for group, (name, *cells), rank in ranked:
+        origin = " + ".join(group.newest.training.origins)
+        # The ends of several chains may be the same config.
+        if names[name] > 1 and origin and group.newest.kind == "measured":
+            name += f" (from {origin})"
+        yield [str(rank or "-"), name, *cells]
 
 
 def _order(group: Group, task: Task | None) -> tuple:

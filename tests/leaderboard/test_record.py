@@ -174,6 +174,16 @@ def test_a_lineage_is_told_first_to_last(tmp_path):
     assert not {"lineage", "track"} & told["training"].keys()
 
 
+def test_ends_of_several_chains_are_told_apart():
+    alone = measured(training={"lineage": [stage("in1k", "1")]})
+    chain = [stage("objects365", "2", stage("in1k", "1"), kind="DINO")]
+    after = measured(training={"lineage": chain}, config={"resolved": {"a": 1}})
+    assert "(from" not in markdown([alone])
+    text = markdown([alone, after])
+    assert "a\\|b (from in1k) |" in text
+    assert "a\\|b (from in1k + objects365) |" in text
+
+
 @pytest.mark.parametrize(
     ("lineage", "said"),
     [
