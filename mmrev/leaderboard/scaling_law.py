@@ -293,7 +293,7 @@ def _best(costs: Sequence[float], errors: Sequence[float]) -> list[bool]:
 def _series(key: tuple, tests: dict[str, list[tuple]], cost: str) -> Iterator[Series]:
     """The points of a setting by protocol, or together if no model has several."""
     points = list(chain(*tests.values()))
-    if len({name for name, *_ in points}) == len(points):
+    if len(tests) == 1 or len({name for name, *_ in points}) == len(points):
         tests = {"": points}
     for protocol, points in sorted(tests.items()):
         setting = ", ".join(filter(None, [key[-1], protocol]))
