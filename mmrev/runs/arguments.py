@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 LAYOUTS = (
-    *("revcol", "mmrev.RevCol", "timm.dm_nfnet", "mmrev.NFNet", "vanillanet"),
-    *("vanillanet-deploy", "mmrev.VanillaNet", "mmrev.ReduceNet", "swin_v2"),
-    *("swin_v2.simmim", "timm.swinv2", "mmpretrain.SwinTransformerV2"),
+    *("revcol", "mmrev.RevCol", "mmrev.RevColV2", "timm.dm_nfnet", "mmrev.NFNet"),
+    *("vanillanet", "vanillanet-deploy", "mmrev.VanillaNet", "mmrev.ReduceNet"),
+    *("swin_v2", "swin_v2.simmim", "timm.swinv2", "mmpretrain.SwinTransformerV2"),
     *("mmrev.SwinTransformerV2", "snnet.deit", "snnet.swin", "snnet.resnet"),
     *("snnet.levit", "snnetv2", "mmrev.StitchedBackbone"),
 )
