@@ -101,7 +101,8 @@ def test_dino_has_scales_and_schedule_of_its_name(path):
     assert steps.end == epochs
     assert cfg.optim_wrapper.optimizer.lr == 1e-4
     assert 0.8 <= cfg.optim_wrapper.paramwise_cfg.decay_rate < 1
-    assert model.bbox_head.num_classes == (365 if "16xb1-12e_obj" in path.stem else 80)
+    classes = 365 if path.stem.endswith("_objects365") else 80
+    assert model.bbox_head.num_classes == classes
 
 
 @pytest.mark.parametrize(
@@ -137,11 +138,15 @@ def test_coco_is_tested_as_coco_does(path):
     assert evaluator.metric == (["bbox", "segm"] if masks else "bbox")
 
 
-def test_second_stage_takes_every_weight_of_the_first():
+@pytest.mark.parametrize(
+    "name",
+    ["revcol/revcol-h_dino-5scale_{}16xb1", "swin_v2/swinv2-t_dino-4scale_{}8xb2"],
+)
+def test_second_stage_takes_every_weight_of_the_first(name):
     """Objects365 -> COCO: nothing is dropped, class layers keep COCO's rows."""
     use_scope("mmdet")
-    first = resolve("revcol/revcol-h_dino-5scale_16xb1-12e_objects365")
-    second = resolve("revcol/revcol-h_dino-5scale_objects365-pre_16xb1-12e_coco")
+    first = resolve(f"{name.format('')}-12e_objects365")
+    second = resolve(f"{name.format('objects365-pre_')}-12e_coco")
     assert second.load_from == f"work_dirs/{Path(first.filename).stem}/epoch_12.pth"
     source, target = (MODELS.build(shrink(cfg).model) for cfg in (first, second))
     checkpoint = {"state_dict": dict(source.state_dict())}
