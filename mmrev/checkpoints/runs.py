@@ -22,7 +22,7 @@ from mmrev.checkpoints.checksums import checksum_file, verify_checksum
 from mmrev.checkpoints.convert import TRAINING_ONLY
 from mmrev.checkpoints.files import load_checkpoint_file, local_file
 from mmrev.checkpoints.folders import SUFFIX, is_folder, read_folder, read_rest
-from mmrev.errors import UserError
+from mmrev.errors import UserError, nearest
 
 __all__ = [
     "find_resumable",
@@ -98,14 +98,18 @@ def weights_file(path: str) -> Path:
         path: As of ``load_from`` and ``init_cfg``, such as torchvision://resnet18.
 
     Raises:
-        FileNotFoundError: It cannot be downloaded.
+        FileNotFoundError: It cannot be downloaded, or nothing has the name.
         ValueError: It is in a storage that this suite does not read.
     """
     scheme, found, name = path.partition("://")
     if scheme in _ADDRESSES:
-        addresses, renamed = _ADDRESSES[scheme](), get_deprecated_model_names()
+        addresses = _ADDRESSES[scheme]()
+        name = get_deprecated_model_names().get(name, name)
+        if name not in addresses:
+            hint = nearest(name, addresses)
+            raise FileNotFoundError(f"there are no weights of the name {path}; {hint}")
         # Without a server's name it is below mmengine's home.
-        address = addresses[renamed.get(name, name)]
+        address = addresses[name]
         path = address if "://" in address else str(Path(_home(), address))
     elif found and scheme not in ("http", "https"):
         raise ValueError(

@@ -22,16 +22,20 @@ from mmrev.checkpoints.runs import weights_file
 from mmrev.errors import shortened
 from mmrev.hashes import file_sha256
 from mmrev.leaderboard.record import (
+    MAX_NAME,
     MAX_POINTS,
+    MAX_TEXT,
     CheckpointInfo,
     Curve,
     SkippedImages,
     Stage,
     Training,
     TrainingInfo,
+    few_stages,
     in_order,
 )
 from mmrev.leaderboard.tracks import TRACKS, track_of
+from mmrev.text import printable
 from mmrev.wrappers import plain_settings
 
 __all__ = [
@@ -53,6 +57,10 @@ PROCESSES_KEY = "processes"
 SKIPPED_KEY = "unreadable_images"
 """In the meta of a checkpoint: a dict of ``faults`` by path, ``total``, ``draws``."""
 
+_GIVE_UP = (
+    "Or give the lineage of a file up: c = torch.load(SRC, weights_only=True); "
+    f"del c['meta']['{LINEAGE_KEY}']; torch.save(c, DST)."
+)
 _CURVES = ("loss", "lr", "grad_norm")
 
 
@@ -107,10 +115,12 @@ def training_of(
         starts: As of `starting_stages`.
         meta: Of the checkpoint.
     """
+    data = _training_data(config)
     return Training(
-        name=name,
-        kind=", ".join(_classes(config["model"])),
-        data=_training_data(config),
+        # No name of a config may keep a checkpoint from being written.
+        name=printable(name)[:MAX_NAME],
+        kind=printable(", ".join(_classes(config["model"])))[:MAX_NAME],
+        data=data and printable(data)[:MAX_TEXT],
         epochs=meta["epoch"] if _by_epoch(config) else None,
         iterations=meta["iter"],
         seed=meta["seed"],
@@ -139,9 +149,7 @@ def told_training(meta: Mapping[str, Any], path: str | Path) -> Training | None:
         raise ValueError(
             f"Checkpoint {path}: expected a lineage whose stages all name the file and "
             f"the SHA-256 of their weights, got {where or 'one'}: {message}. Take the "
-            "file that its training wrote; or give the lineage up: c = torch.load("
-            f"SRC, weights_only=True); del c['meta']['{LINEAGE_KEY}']; torch.save(c, "
-            "DST)."
+            f"file that its training wrote. {_GIVE_UP}"
         ) from None
 
 
@@ -153,7 +161,8 @@ def starting_stages(config: Mapping[str, Any]) -> list[Stage]:
 
     Raises:
         FileNotFoundError: One is not there.
-        ValueError: One cannot be read or hashed, or tells a wrong lineage.
+        ValueError: One cannot be read or hashed, or tells a wrong lineage; or they have
+            too many stages.
     """
     paths = [*_initial_weights(config.get("model")), config.get("load_from")]
     found = [stage_of(path) for path in dict.fromkeys(filter(None, paths))]
@@ -162,6 +171,10 @@ def starting_stages(config: Mapping[str, Any]) -> list[Stage]:
     for stage in found:
         for earlier in in_order(stage.starts):
             stages.pop(earlier.checkpoint.sha256, None)
+    try:
+        few_stages([stage.model_dump() for stage in stages.values()])
+    except ValueError as error:
+        raise ValueError(f"the lineage of this training: {error}. {_GIVE_UP}") from None
     return list(stages.values())
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "Training",
     "TrainingInfo",
     "best_value",
+    "few_stages",
     "in_order",
     "main_metric",
 ]
@@ -65,6 +66,7 @@ MAX_POINTS = 200
 MAX_PARTS = 100
 MAX_REMARKS = 20
 MAX_STAGES = 100
+MAX_NAME = 200
 MAX_TEXT = 1000
 
 # COCO's AP and AR are shares, with -1 where there is nothing to find; others percents.
@@ -83,7 +85,7 @@ def _printable(text: str) -> str:
 
 
 _Plain = AfterValidator(_printable)
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Plain]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), _Plain]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT), _Plain]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Text]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -320,12 +322,19 @@ class Stage(Training):
     checkpoint: CheckpointInfo
 
 
-def _few_stages(starts: Any) -> Any:
-    # Looked at as it comes: what repeats itself by reference would grow without end.
+def few_stages(starts: Any) -> Any:
+    """Return what may be a lineage, if it has no more stages than one may have.
+
+    Args:
+        starts: As it comes: what repeats itself by reference would grow without end.
+
+    Raises:
+        ValueError: It has more.
+    """
     count, left = 0, [starts]
     while left:
         level = left.pop()
-        stages = level if isinstance(level, list) else []
+        stages = level if isinstance(level, list | tuple) else ()
         count += len(stages)
         if count > MAX_STAGES:
             raise ValueError(f"expected at most {MAX_STAGES} stages, got more")
@@ -333,7 +342,7 @@ def _few_stages(starts: Any) -> Any:
     return starts
 
 
-Lineage = Annotated[list[Stage], BeforeValidator(_few_stages)]
+Lineage = Annotated[list[Stage], BeforeValidator(few_stages)]
 
 
 class TrainingInfo(_Part):

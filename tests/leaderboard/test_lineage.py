@@ -270,6 +270,7 @@ def test_weights_tell_where_they_are_from(tmp_path, monkeypatch):
     [
         ("nowhere.pth", "nowhere.pth does not exist. Give the path or the URL"),
         ("s3://bucket/a.pth", "download it, and give the file"),
+        ("torchvision://resnet19", "of the name .*; did you mean 'resnet18'"),
         ("text.pth", "cannot be read as a PyTorch or safetensors file"),
     ],
 )
@@ -280,11 +281,30 @@ def test_starts_that_cannot_be_hashed(tmp_path, monkeypatch, start, said):
         starting_stages({"model": {"head": part(start)}})
 
 
+def test_a_chain_without_end_is_refused_before_it_is_trained(tmp_path):
+    starts = [stage_of(save(tmp_path / "a.pth"))]
+    for _ in range(99):
+        told = training_of(RUN, "again", starts, META).model_dump()
+        starts = [{**told, "checkpoint": {"name": "a.pth", "sha256": "0" * 64}}]
+    path = tmp_path / "last.pth"
+    told = {**training_of(RUN, "last", starts, META).model_dump()}
+    save_state_dict({"a": torch.ones(1)}, path, {LINEAGE_KEY: told})
+    with pytest.raises(ValueError, match=r"at most 100 stages, got more\. Or give the"):
+        starting_stages({"load_from": str(path)})
+
+
+def test_names_of_a_config_keep_no_checkpoint_from_being_written():
+    config = {**RUN, "train_dataloader": {"dataset": {"type": "\x1b" + "x" * 2000}}}
+    found = training_of(config, "\u202e" * 300, [], META)
+    assert len(found.name) == 200 and len(found.data) == 1000
+
+
 @pytest.mark.parametrize(
     ("claim", "said"),
     [
         ({"starts": [{"name": "a", "kind": "b"}]}, "got starts.0.checkpoint: Field"),
         ({"starts": "a"}, "got starts: Input should be a valid list"),
+        ({"starts": ({"starts": ({},) * 100},)}, "at most 100 stages, got more"),
         ({"kind": None}, "got kind: Input should be a valid string"),
         ({"epochs": -3}, "got epochs: Input should be greater than or equal to 0"),
         ({"other": 1}, "got other: Extra inputs"),
