@@ -359,7 +359,8 @@ def _table(
 
 def _command(cfg: Config, best: Option, gpus: int) -> str:
     """What trains the recommended way."""
-    settings = [f"train_dataloader.batch_size={best.batch}"]
+    settings = [f"track={cfg.track}"] if "track" in cfg else []
+    settings.append(f"train_dataloader.batch_size={best.batch}")
     modes = best.memory if isinstance(best.memory, str) else f'"{best.memory}"'
     for place in memory_keys(cfg):
         settings.append(f"{place}={modes}")

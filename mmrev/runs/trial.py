@@ -245,7 +245,10 @@ class Trial:
         self, wrapper: OptimWrapper, size: tuple[int, int], batch: int
     ) -> Sample:
         step = self._step(wrapper, size, batch)
-        forget_kept()  # what was computed once for a size is there in a training, too
+        # What was computed once for a size, or for frozen weights, is there in a
+        # training, too.
+        forget_kept()
+        self.model.train()
         found = phases(step, self.model, self.device)
         return Sample(size, batch, found)
 
