@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmrev.measure.flops import count_flops
+from mmrev.models.layers.moe import activated_parameters
 from mmrev.registry import MODELS
 
 NUM_CLASSES = 1000
@@ -74,9 +75,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Count:
-    """What our code counts for a row: ``params`` and ``flops``, single units."""
+    """What our code counts for a row, single units.
+
+    Attributes:
+        params: all of them.
+        activated: of these, what one token meets, with experts.
+        flops: of one image.
+    """
 
     params: int
+    activated: int
     flops: int
 
 
@@ -90,13 +98,14 @@ def count(row: Published) -> Count:
         if row.classifier:
             modules.append(row.classifier(backbone.channels[-1]))
     params = sum(p.numel() for module in modules for p in module.parameters())
+    activated = sum(map(activated_parameters, modules))
 
     def classify() -> None:
         (level,) = backbone(image)
         for classifier in modules[1:]:
             classifier(level)
 
-    return Count(params, count_flops(classify))
+    return Count(params, activated, count_flops(classify))
 
 
 def deviation(printed: str | None, unit: float, counted: int) -> float:
@@ -137,7 +146,9 @@ def model_table(rows: Sequence[Published]) -> Table:
         table.add_column(name, justify="right")
     sources = list(dict.fromkeys(row.source for row in rows))
     notes = [f"{number}: {text}" for number, text in enumerate(sources, 1)]
-    table.caption = "\n".join([*notes, "*: with the classifier, which is counted, too"])
+    notes.append("*: with the classifier, which is counted, too")
+    notes.append("(in parentheses): activated, where experts share the tokens")
+    table.caption = "\n".join(notes)
     family = None
     for row in rows:
         if family not in (None, row.config["type"]):
@@ -147,7 +158,7 @@ def model_table(rows: Sequence[Published]) -> Table:
         table.add_row(
             row.model,
             str(row.image_size),
-            f"{counted.params / 1e6:.2f}",
+            _counted(counted),
             _printed(row.params, row),
             f"{counted.flops / 1e9:.2f}",
             _printed(row.flops, row),
@@ -155,6 +166,13 @@ def model_table(rows: Sequence[Published]) -> Table:
             style="" if agrees(row, counted) else "red",
         )
     return table
+
+
+def _counted(counted: Count) -> str:
+    total = f"{counted.params / 1e6:.2f}"
+    if counted.activated == counted.params:
+        return total
+    return f"{total} ({counted.activated / 1e6:.2f})"
 
 
 def _printed(figure: str | None, row: Published) -> str:

@@ -21,6 +21,12 @@ def _swin(arch: str, window: int, *figures) -> Published:
     return Published(name, config, *figures, SWIN, norm_linear)
 
 
+def _swin_moe(experts: int) -> Published:
+    config = {"type": "mmrev.SwinTransformerV2", "arch": "small", "window_size": 12}
+    config["moe"] = {"num_experts": experts}
+    return Published(f"Swin-V2-S-MoE-{experts} w12", config, 192, None, None, SWIN)
+
+
 def _nfnet(arch: str, *figures, source=NFNET) -> Published:
     config = {"type": "mmrev.NFNet", "arch": arch}
     return Published(f"NFNet-{arch}", config, *figures, source, conv_linear)
@@ -47,6 +53,7 @@ ROWS = [
     _swin("base", 24, 384, "87.92", "54.75"),
     _swin("large", 16, 256, "196.74", "47.49"),
     _swin("large", 24, 384, "196.74", "115.42"),
+    *map(_swin_moe, (8, 16, 32)),
     _nfnet("F0", 256, "71.5", "12.38"),
     _nfnet("F1", 320, "132.6", "35.54"),
     _nfnet("F2", 352, "193.8", "62.59"),

@@ -1,12 +1,15 @@
 """Counts from code equal the published figures."""
 
 import pytest
+from rich.console import Console
 
 from mmrev.studies.model_table import (
     FLOPS_TOLERANCE,
     PARAMS_TOLERANCE,
+    Published,
     count,
     deviation,
+    model_table,
 )
 from mmrev.studies.published import ROWS
 
@@ -32,3 +35,21 @@ def test_counts_equal_the_published_figures(row):
 )
 def test_rounding_is_no_deviation(printed, counted, expected):
     assert deviation(printed, 1e6, counted) == pytest.approx(expected)
+
+
+def test_activated_parameters_stand_beside_all(capsys):
+    arch = {"embed_dims": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2]}
+    config = {"type": "mmrev.SwinTransformerV2", "arch": arch, "window_size": 4}
+    dense, sparse = (
+        Published("a Swin", {**config, **more}, 64, None, None, "nowhere")
+        for more in ({}, {"moe": {"num_experts": 11}})
+    )
+    expert, router = 2 * 64 * 256 + 64 + 256, 11 * 64
+    counted = count(sparse)
+    assert counted.activated - router == count(dense).params
+    assert counted.params == counted.activated + 10 * expert
+    console = Console(width=120)
+    console.print(model_table([dense, sparse]))
+    printed = capsys.readouterr().out
+    assert f" {counted.params / 1e6:.2f} ({counted.activated / 1e6:.2f}) " in printed
+    assert printed.count("(0.") == 1

@@ -1,5 +1,7 @@
 """A training with divided experts by the tools, and what they refuse of one."""
 
+import json
+
 import pytest
 import torch
 from test_tools_shard import processes
@@ -63,6 +65,10 @@ def test_train_resume_alone_and_test(run, config, tmp_path):
     assert run("train", *argv).status == 0
     argv = (config, whole / "epoch_2.pth", "--work-dir", tmp_path)
     assert run("test", *argv).status == 0
+    (record,) = (tmp_path / "records").glob("*.json")
+    model = json.loads(record.read_text())["model"]
+    spare = 3 * sum(2 * 4 * width * width + 5 * width for width in (32, 64))
+    assert model["params"] - model["params_activated"] == spare
 
 
 @pytest.mark.slow

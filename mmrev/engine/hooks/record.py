@@ -43,6 +43,7 @@ from mmrev.leaderboard.record import (
 from mmrev.leaderboard.store import save_record
 from mmrev.measure.costs import paired_costs
 from mmrev.measure.flops import count_flops
+from mmrev.models.layers.moe import activated_parameters
 from mmrev.models.stitching import StitchedBackbone
 from mmrev.models.supervision import SupervisedModel
 from mmrev.paths import below
@@ -198,11 +199,17 @@ def _plain(model: nn.Module) -> nn.Module:
 
 
 def _size(model: nn.Module) -> dict[str, int]:
-    """What the model has of parameters; of a stitched one, what its stitch uses."""
+    """What the model has of parameters; of a stitched one, what its stitch uses.
+
+    Of one with experts also what an image's token meets.
+    """
     params = {id(p): p.numel() for p in model.parameters()}
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, StitchedBackbone):
-        return {"params": sum(params.values())}
+        size = {"params": sum(params.values())}
+        if (activated := activated_parameters(model)) < size["params"]:
+            size["params_activated"] = activated
+        return size
     used = {id(p) for p in backbone.parameters_of(backbone.stitch)}
     for parameter in backbone.parameters():
         if id(parameter) not in used:

@@ -31,7 +31,7 @@ class Routing(NamedTuple):
         place: row of each token, (T,), in a table of experts times capacity rows.
         kept: whether the expert has room for it, (T,); what has not is dropped.
         probability: of the chosen expert, (T,), of the dropped 0; in fp32 at least.
-        balance: auxiliary loss, 0-d: 1 and more where few experts get most.
+        balance: auxiliary loss, 0-d: the more even the use of experts, the nearer to 0.
     """
 
     place: Tensor
