@@ -35,6 +35,14 @@ def _swin_v2_anchor(old: dict) -> dict:
     return dict(old, arch=arch, drop_path_rate=0.0)
 
 
+def _swin_v2(old: dict) -> dict:
+    arch = dict(embed_dims=CHANNELS[0], depths=[2, 1, 2, 1], num_heads=[1, 1, 2, 2])
+    new = dict(old, arch=arch, drop_path_rate=0.0)
+    if "moe" in old:  # few tokens, of which each expert has to get some
+        new["moe"] = dict(old["moe"], num_experts=2)
+    return new
+
+
 def _revcol_anchor(old: dict) -> dict:
     arch = revcol.ARCHITECTURES[old["arch"]]
     arch = dict(
@@ -104,11 +112,7 @@ BACKBONES = {
         drop_path_rate=0.0,
         skip_gain_init_value=1.0,
     ),
-    "mmrev.SwinTransformerV2": lambda old: dict(
-        old,
-        arch=dict(embed_dims=CHANNELS[0], depths=[2, 1, 2, 1], num_heads=[1, 1, 2, 2]),
-        drop_path_rate=0.0,
-    ),
+    "mmrev.SwinTransformerV2": _swin_v2,
     "mmrev.VanillaNet": lambda old: dict(
         old, arch=dict(channels=[16, *CHANNELS], strides=[1, 2, 2, 2])
     ),
