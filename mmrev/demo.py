@@ -81,6 +81,7 @@ class Run:
 
 RUNS = (
     Run("a classifier of digit crops", "crops", "crops", "iter_400.pth", tested=False),
+    Run("a masked autoencoder", "mim_scenes", "mim", "iter_400.pth", tested=False),
     Run("DINO", "dino-3scale_scenes", "dino", "epoch_4.pth"),
     Run("Mask2Former", "mask2former_scenes", "mask2former", "iter_1000.pth"),
     Run("DINO", "dino-3scale-2e_scenes", "dino", "epoch_2.pth"),

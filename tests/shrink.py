@@ -168,8 +168,8 @@ def shrink(cfg: Config) -> Config:
     model = inner_model(cfg.model)
     _replace(model.get("data_preprocessor") or {}, IMAGE_SIDES)
     _replace(model.get("test_cfg") or {}, IMAGE_SIDES)
-    masked = model.backbone.type == "mmrev.MaskedBackbone"
-    owner = model.backbone if masked else model
+    # One that is masked is inside of what masks it.
+    owner = model.backbone if "backbone" in model.backbone else model
     owner.backbone = small_backbone(owner.backbone)
     owner.backbone.init_cfg = None
     channels = _channels(owner.backbone)
