@@ -3,6 +3,7 @@
 from mmrev.studies.model_table import Published, conv_linear, linear, norm_linear
 
 REVCOL = "arXiv 2212.11696, tables 1 and 2"
+REVCOL_V2 = "arXiv 2309.01005, table 3, as quoted by others"
 SWIN = "microsoft/Swin-Transformer @f82860b, its parameters and flops()"
 NFNET = "google-deepmind/deepmind-research @f5de0ed, nfnets/README.md"
 NFNET_COUNTED = "google-deepmind/deepmind-research @f5de0ed, counted by running it"
@@ -44,6 +45,14 @@ ROWS = [
     _revcol("large", 224, "273", "39", classifier=norm_linear),
     _revcol("xlarge", 224, "834", None, classifier=norm_linear),
     _revcol("huge", 640, None, "2537"),  # params are printed as 2.1B, cut off
+    Published(
+        "RevColV2-B",
+        {"type": "mmrev.RevColV2", "arch": "base"},
+        224,
+        "88",
+        None,
+        REVCOL_V2,
+    ),
     _swin("tiny", 8, 256, "28.35", "5.93"),
     _swin("tiny", 16, 256, "28.35", "6.61"),
     _swin("small", 8, 256, "49.73", "11.51"),
