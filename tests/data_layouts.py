@@ -19,6 +19,7 @@ def make_all(root: Path) -> None:
     make_objects365(root)
     make_ade20k(root)
     make_imagenet(root)
+    make_imagenet(root, "imagenet21k")
 
 
 def make_coco(root: Path) -> None:
@@ -112,9 +113,9 @@ def make_ade20k(root: Path) -> None:
             Image.fromarray(labels).save(folder / f"{name}.png")
 
 
-def make_imagenet(root: Path) -> None:
-    """data/imagenet: {train,val}/<class>/*.JPEG, listed in meta/{train,val}.txt."""
-    base = root / "data/imagenet"
+def make_imagenet(root: Path, name: str = "imagenet") -> None:
+    """data/NAME: {train,val}/<class>/*.JPEG, listed in meta/{train,val}.txt."""
+    base = root / "data" / name
     (base / "meta").mkdir(parents=True)
     for split in ("train", "val"):
         names = [f"n{i:08d}/{i}.JPEG" for i in range(len(SIZES))]

@@ -181,8 +181,10 @@ def shrink(cfg: Config) -> Config:
     if "auxiliary_head" in model:
         model.auxiliary_head.in_channels = kept[model.auxiliary_head.in_index]
     if model.type == "ImageClassifier":
-        doubles = (model.get("neck") or {}).get("type") == "mmrev.NFNetPooling"
-        model.head.in_channels = kept[-1] * (2 if doubles else 1)
+        neck = model.get("neck") or {}
+        doubles = neck.get("type") == "mmrev.NFNetPooling"
+        own = kept[-1] * (2 if doubles else 1)
+        model.head.in_channels = neck.get("out_channels", own)
     for owner in (model, model.get("decode_head", {})):  # mmdet's and mmseg's place
         if "num_points" in (owner.get("train_cfg") or {}):
             owner.train_cfg.num_points = 64

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.registry import HOOKS, MODELS
 from resolved import CONFIGS, resolve, use_scope
-from shrink import shrink
+from shrink import inner_model, shrink
 
 LEAVES = CONFIGS / "revcol"
 
@@ -166,3 +166,87 @@ def test_missing_weights_are_named():
     backbone = MODELS.build(cfg.model.backbone)
     with pytest.raises(FileNotFoundError, match=r"data/pretrained/revcol_tiny_1k\.pth"):
         backbone.init_weights()
+
+
+# lr of the batch of its name, final lr, weight decay, layer decay, drop path, clipping,
+# EMA, epochs, px: megvii-research/RevCol @1680848, configs/.
+CLASSIFIERS = {
+    "t_8xb128_in1k": (1e-3, 1e-6, 0.05, 1.0, 0.1, None, True, 300, 224),
+    "s_8xb128_in1k": (1e-3, 1e-6, 0.05, 1.0, 0.3, None, True, 300, 224),
+    "b_8xb128_in1k": (1e-3, 1e-8, 0.05, 1.0, 0.4, 5, True, 300, 224),
+    "b_32xb128-90e_in22k": (5e-4, 4e-7, 0.1, 1.0, 0.3, 10, False, 90, 224),
+    "l_32xb128-90e_in22k": (5e-4, 4e-7, 0.1, 1.0, 0.3, 10, False, 90, 224),
+    "xl_64xb64-90e_in22k": (5e-4, 4e-7, 0.1, 1.0, 0.4, 10, False, 90, 224),
+    "b-in22k_16xb64-30e_in1k-224px": (1e-4, 2e-7, 1e-8, 0.9, 0.2, 10, False, 30, 224),
+    "b-in22k_16xb64-30e_in1k-384px": (1e-4, 2e-7, 1e-8, 0.9, 0.2, 10, False, 30, 384),
+    "l-in22k_16xb64-30e_in1k-224px": (5e-5, 2e-7, 1e-8, 0.8, 0.3, 10, False, 30, 224),
+    "l-in22k_16xb64-30e_in1k-384px": (5e-5, 2e-7, 1e-8, 0.8, 0.3, 10, False, 30, 384),
+    "xl-in22k_32xb32-30e_in1k-384px": (2e-5, 2e-7, 1e-8, 0.8, 0.4, 10, True, 30, 384),
+    "h_64xb16-20e_in1k-640px": (4e-5, 2e-8, 1e-8, 0.8, 0.4, 100, True, 20, 640),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_have_the_published_settings(name):
+    lr, final, weight_decay, decay, drop_path, clip, ema, epochs, px = CLASSIFIERS[name]
+    cfg = resolve(f"revcol/revcol-{name}")
+    model = inner_model(cfg.model)
+    fine_tuned = "px" in name
+    assert model.backbone.drop_path_rate == drop_path
+    assert (model.backbone.init_cfg is not None) == fine_tuned
+    assert (cfg.model.type == "mmrev.IntermediateSupervision") == (not fine_tuned)
+    classes = 21841 if "in22k" in name.rpartition("_")[2] else 1000
+    assert model.head.num_classes == cfg.data_preprocessor.num_classes == classes
+    assert cfg.model.get("num_classes", classes) == classes
+    assert model.head.loss.label_smooth_val == 0.1
+    # Both are left out in fine-tuning, where the classifier starts next to nothing.
+    assert (model.train_cfg is None) == fine_tuned
+    assert (model.head.init_cfg or {}).get("std") == (2e-5 if fine_tuned else None)
+
+    wrapper = cfg.optim_wrapper
+    assert (wrapper.optimizer.lr, wrapper.optimizer.weight_decay) == (lr, weight_decay)
+    assert wrapper.paramwise_cfg == dict(decay_rate=decay)
+    assert (wrapper.get("clip_grad") or {}).get("max_norm") == clip
+    assert [h.type for h in cfg.get("custom_hooks", [])] == ["EMAHook"] * ema
+    *warmup, cosine = cfg.param_scheduler
+    share = cosine.get("eta_min_ratio")  # as the reference, of each layer's own rate
+    assert (share * lr if fine_tuned else cosine.eta_min) == pytest.approx(final)
+    assert [w.end for w in warmup] == {300: [20], 90: [5]}.get(epochs, [])
+    assert cosine.get("begin", 0) == sum(w.end for w in warmup)
+    assert cosine.convert_to_iter_based
+    assert cfg.train_cfg.max_epochs == epochs
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert train["RandomResizedCrop"].scale == px
+    assert train["RandomErasing"].erase_prob == 0.25
+    test = [t.get("scale") for t in cfg.test_dataloader.dataset.pipeline[1:]]
+    assert test == ([256, None, None] if px == 224 else [(px, px), None])
+
+
+def test_a_larger_kernel_takes_the_weights_of_a_smaller_one(tmp_path):
+    """H of a classifier, kernels of 3, in UPerNet with those of 7: equal features."""
+    use_scope("mmpretrain")
+    torch.manual_seed(0)
+    first = shrink(resolve("revcol/revcol-h_64xb16-20e_in1k-640px"))
+    source = MODELS.build(first.model)
+    source.init_weights()
+    for parameter in source.backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    file = tmp_path / "first.pth"
+    torch.save({"state_dict": source.state_dict()}, file)
+
+    second = shrink(resolve("revcol/revcol-h_upernet_16xb1-amp-160k_ade20k-640x640"))
+    init = dict(type="Pretrained", checkpoint=str(file))
+    backbone = MODELS.build(dict(second.model.backbone, init_cfg=init))
+    backbone.init_weights()
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = source.backbone.eval()(image)[-1]
+        found = backbone.eval()(image)[-1]
+    assert backbone.columns[0].levels[0].blocks[0].dwconv.weight.shape[-1] == 7
+    torch.testing.assert_close(found, expected)
+    missing = {
+        name
+        for name, tensor in backbone.named_parameters()
+        if tensor.std() < 0.05 and not name.endswith("dwconv.weight")
+    }
+    assert not missing

@@ -6,16 +6,10 @@ Hardware: 8 GPUs, 128 images each. Expected: not run.
 """
 
 _base_ = [
-    "../_base_/classifiers/in1k_300e_lamb.py",
+    "../_base_/classifiers/vanillanet_300e.py",
     "../_base_/backbones/vanillanet-13.py",
 ]
 
-model = dict(
-    backbone=dict(_base_.backbone, _delete_=True, out_indices=(3,), init_cfg=None),
-    head=dict(in_channels=_base_.channels[-1]),
-    train_cfg=dict(
-        augments=[dict(type="Mixup", alpha=0.4), dict(type="CutMix", alpha=1.0)]
-    ),
-)
+backbone = dict(_base_.backbone, out_indices=(3,), init_cfg=None)
+model = dict(backbone=dict(backbone, _delete_=True))
 optim_wrapper = dict(optimizer=dict(weight_decay=0.25))
-custom_hooks = [*_base_.custom_hooks, dict(type="mmrev.FadeHook", end=100)]

@@ -29,7 +29,13 @@ param_scheduler = [
         end=20,
         convert_to_iter_based=True,
     ),
-    dict(type="CosineAnnealingLR", eta_min=1e-6, by_epoch=True, begin=20),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min=1e-6,
+        by_epoch=True,
+        begin=20,
+        convert_to_iter_based=True,
+    ),
 ]
 auto_scale_lr = dict(base_batch_size=1024)
 default_hooks = dict(

@@ -17,6 +17,8 @@ optim_wrapper = dict(
     optimizer=dict(lr=3.5e-3),
     paramwise_cfg=dict(_delete_=True, decay_rate=1.0),
 )
+cosine = dict(_base_.param_scheduler[1], convert_to_iter_based=True)
+param_scheduler = [_base_.param_scheduler[0], cosine]
 auto_scale_lr = dict(base_batch_size=1024)
 custom_hooks = [dict(type="EMAHook", momentum=4e-5, priority="ABOVE_NORMAL")]
 default_hooks = dict(

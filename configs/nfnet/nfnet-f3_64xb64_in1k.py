@@ -1,0 +1,16 @@
+r"""NFNet-F3, 360 epochs of ImageNet-1k by SGD with adaptive gradient clipping.
+
+Run: torchrun --nnodes 8 --nproc-per-node 8 tools/train.py --launcher pytorch \
+    configs/nfnet/nfnet-f3_64xb64_in1k.py
+Hardware: 64 GPUs, 64 images each. Expected: 85.7 top-1
+(published, arXiv 2102.06171; not run here).
+"""
+
+_base_ = [
+    "../_base_/classifiers/nfnet-f3_in1k.py",
+    "../_base_/schedules/sgd-agc_360e.py",
+    "../_base_/backbones/nfnet-f3.py",
+]
+
+backbone = dict(_base_.backbone, init_cfg=None)
+model = dict(backbone=dict(out_indices=(3,), drop_path_rate=0.25, **backbone))
