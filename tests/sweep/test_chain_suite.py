@@ -21,7 +21,7 @@ def test_the_last_record_tells_and_proves_every_stage(tmp_path):
     for name in ("tools", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     suite = yaml.safe_load((ROOT / "configs/suites/chain-demo.yaml").read_text())
-    few = {"train_dataloader.dataset.scenes.num_training": 16}
+    few = {"train_dataloader.dataset.scenes": {"seed": 1, "num_training": 16}}
     for name, run in suite["runs"].items():
         run["options"] = {
             **run.get("options", {}),
