@@ -176,6 +176,7 @@ def test_a_chain_is_told_first_to_last(tmp_path):
         f"epoch_1.pth, SHA-256 {HASH}",
     ]
     assert "from in1k.pth + o365 + b.pth + simmim" in page
+    assert f"# It started from epoch_12.pth, SHA-256 {'3' * 64}" in reproduce(record)
     page = (tmp_path / f"site/record/{measured().id}.html").read_text()
     assert "<li>" not in page and "Deterministic" not in page
 

@@ -186,10 +186,15 @@ def reproduce(record: MeasuredRecord) -> list[str]:
     setup = "make setup"
     if record.software.ops == {"all": "compiled"}:
         setup += " OPS=compiled"
+    starts = [
+        f"# It started from {one.checkpoint.name}, SHA-256 {one.checkpoint.sha256}"
+        for one in record.training.lineage
+    ]
     return [
         *([f"git checkout {shlex.quote(commit)}"] if commit else []),
         f"{setup} && source .venv/bin/activate",
         f'CONFIG="$(find configs projects -name {config})"',
+        *starts,
         train,
         f'CHECKPOINT="$(find work_dirs -name {checkpoint})"',
         'sha256sum "$CHECKPOINT"',
