@@ -68,8 +68,18 @@ def segmentation_batch(size: tuple[int, int], count: int, classes: int = 80) -> 
     return {"inputs": inputs, "data_samples": samples}
 
 
-def classification_batch(size: tuple[int, int], count: int, classes: int) -> dict:
-    """Images with a label each, for mmpretrain; arguments as of `detection_batch`."""
+def classification_batch(
+    size: tuple[int, int], count: int, classes: int, mask_cell: int | None = None
+) -> dict:
+    """Images with a label each, for mmpretrain.
+
+    Args:
+        size: as of `detection_batch`.
+        count: likewise.
+        classes: likewise.
+        mask_cell: None, or pixels of a cell of the masks that images have, too: their
+            upper half.
+    """
     from mmpretrain.structures import DataSample
 
     inputs, objects = _scenes(size, count, classes)
@@ -77,7 +87,12 @@ def classification_batch(size: tuple[int, int], count: int, classes: int) -> dic
         DataSample(metainfo=_metainfo(index, size)).set_gt_label(labels[:1])
         for index, (_, labels) in enumerate(objects)
     ]
-    return {"inputs": inputs, "data_samples": samples}
+    if mask_cell:
+        mask = torch.zeros([side // mask_cell for side in size], dtype=torch.long)
+        mask[: len(mask) // 2] = 1
+        samples = [sample.set_mask(mask) for sample in samples]
+    # As one, which SelfSupDataPreprocessor tells from several views of an image.
+    return {"inputs": torch.stack(inputs), "data_samples": samples}
 
 
 def _scenes(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
 
 from mmrev.datasets.scenes import SceneSettings
 from mmrev.datasets.synthetic import (
@@ -84,12 +85,22 @@ def training_batch(
     if cfg.default_scope == "mmseg":
         return segmentation_batch(size, count, num_classes(cfg))
     if cfg.default_scope == "mmpretrain":
-        return classification_batch(size, count, num_classes(cfg))
+        return classification_batch(size, count, num_classes(cfg), _mask_cell(cfg))
     masks = any(
         node.where.endswith(".with_mask") and node.value
         for node in walk(cfg.get("train_dataloader") or {})
     )
     return detection_batch(size, count, num_classes(cfg), masks, boxes)
+
+
+def _mask_cell(cfg: Config) -> int | None:
+    """Pixels of a cell of what masks the training's images, if something does."""
+    loader = cfg.get("train_dataloader") or {}
+    for _, dataset in plain_settings(loader.get("dataset") or {}, "dataset"):
+        for step in dataset.get("pipeline") or []:
+            if str(step["type"]).endswith("SimMIMMaskGenerator"):
+                return TRANSFORMS.build(step).model_patch_size
+    return None
 
 
 def num_classes(cfg: Config) -> int:
