@@ -15,9 +15,11 @@ model = dict(
     neck=dict(in_channels=_base_.channels[-1], encoder_stride=16),
     head=dict(patch_size=16, target_window=None),
 )
-load, crop, flip, mask, pack = _base_.train_dataloader.dataset.pipeline
-crop, mask = dict(crop, scale=224), dict(mask, input_size=224, model_patch_size=16)
-train_dataloader = dict(dataset=dict(pipeline=[load, crop, flip, mask, pack]))
+base = _base_.train_pipeline
+crop = dict(base[1], scale=224)
+mask = dict(base[3], input_size=224, model_patch_size=16)
+train_pipeline = [base[0], crop, base[2], mask, base[4]]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(cls_token=dict(decay_mult=0.0)))
 )

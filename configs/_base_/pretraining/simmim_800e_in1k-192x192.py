@@ -13,10 +13,15 @@ model = dict(
     backbone=dict(_delete_=True, type="mmrev.MaskedBackbone"),
     head=dict(type="mmrev.SimMIMHead", target_window=47),
 )
-load, crop, flip, mask, pack = _base_.train_pipeline
-mask = dict(mask, type="mmrev.SimMIMMaskGenerator")
+train_pipeline = [
+    _base_.train_pipeline[0],
+    _base_.train_pipeline[1],
+    _base_.train_pipeline[2],
+    dict(_base_.train_pipeline[3], type="mmrev.SimMIMMaskGenerator"),
+    _base_.train_pipeline[4],
+]
 train_dataloader = dict(
-    dataset=dict(pipeline=[load, crop, flip, mask, pack]),
+    dataset=dict(pipeline=train_pipeline),
     # Anew: a function takes no scope, which mmengine adds to what an `mmpretrain::`
     # base states.
     collate_fn=dict(_delete_=True, type="default_collate"),

@@ -22,7 +22,6 @@ model = dict(
         loss=dict(type="PixelReconstructionLoss", criterion="L1", channel=3),
     ),
 )
-load, pack = _base_.train_dataloader.dataset.pipeline
 mask = dict(
     type="mmrev.SimMIMMaskGenerator",
     input_size=96,
@@ -30,4 +29,5 @@ mask = dict(
     model_patch_size=4,
     mask_ratio=0.6,
 )
-train_dataloader = dict(dataset=dict(pipeline=[load, mask, pack]))
+pipeline = _base_.train_dataloader.dataset.pipeline
+train_dataloader = dict(dataset=dict(pipeline=[pipeline[0], mask, pipeline[1]]))
