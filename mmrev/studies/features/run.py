@@ -212,7 +212,8 @@ def _images(
             "count as image. Bring all to one by --size H W."
         )
     elements = [sample["data_samples"] for sample in samples]
-    data = {"inputs": images, "data_samples": elements}
+    # One tensor, since SelfSupDataPreprocessor takes a list for views of one image.
+    data = {"inputs": torch.stack(images), "data_samples": elements}
     return model.data_preprocessor(data, False)["inputs"]
 
 
