@@ -121,7 +121,7 @@ def close(actual, expected):
             "process_trio",
             6,
             dict(memory="recompute", drop_path_rate=0.3),
-            marks=[pytest.mark.slow, pytest.mark.ci],
+            marks=pytest.mark.slow,
         ),
     ],
 )
