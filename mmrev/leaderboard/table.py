@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _COLUMNS = (
-    *("rank", "model", "data", "metrics", "params", "FLOPs", "kind"),
+    *("rank", "model", "track", "data", "metrics", "params", "FLOPs", "kind"),
     *("protocol", "images", "from", "date"),
 )
 # Of the terminal beside the model, the first ones first where there is little room.
-_BESIDE = ("metrics", "rank", "params", "FLOPs", "kind", "data")
+_BESIDE = ("metrics", "rank", "track", "params", "FLOPs", "kind", "data")
 _NUMBERS = ("rank", "params", "FLOPs")
 _GAP = 3
 _OF_WHAT = re.compile("^(bbox|segm|boundary)_")
@@ -67,11 +67,12 @@ def terminal(
     """
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _rows(records, task)]
     models = [row["model"] for row in rows]
-    columns = {name: [row[name] for row in rows] for name in _BESIDE}
+    beside = [name for name in _BESIDE if name != "track" or _differ(rows)]
+    columns = {name: [row[name] for row in rows] for name in beside}
     if width is not None:
         words = [word for model in models for word in model.split()]
         columns = _fitting(columns, width - max(map(cell_len, words), default=0))
-        below = [name for name in _BESIDE if name not in columns]
+        below = [name for name in beside if name not in columns]
         models = [_with_below(row, below) for row in rows]
     columns["model"] = models
     table = Table(
@@ -86,6 +87,11 @@ def terminal(
         # As text, since square brackets in a name would be rich's markup.
         table.add_row(*map(Text, cells))
     return table
+
+
+def _differ(rows: Sequence[dict[str, str]]) -> bool:
+    """Whether there are several tracks."""
+    return len({row["track"] for row in rows} - {""}) > 1
 
 
 def _in_lines(name: str, cell: str) -> str:
@@ -181,6 +187,7 @@ def _row(group: Group) -> list[str]:
         name += f" ({known})" if (known := conditions(record)) else ""
     return [
         name + _stitch(record),
+        record.training.track or "",
         f"{record.dataset.name} {record.dataset.split}".strip(),
         figures(group),
         _params(record),

@@ -36,6 +36,7 @@ from mmrev.leaderboard.site.entries import (
     percent,
     reproduce,
 )
+from mmrev.leaderboard.site.tracks import LEAST_MODELS, boards, correlations
 from mmrev.leaderboard.table import facts
 from mmrev.leaderboard.tasks import LOSS_METRIC, MAIN_METRICS
 
@@ -43,8 +44,8 @@ __all__ = ["build"]
 
 _FOLDERS = ("record", "assets")
 _OURS = {
-    *("index.html", "compare.html", "scaling.html", "methodology.html"),
-    *("records.csv", "records.json", *_FOLDERS),
+    *("index.html", "compare.html", "scaling.html", "tracks.html"),
+    *("methodology.html", "records.csv", "records.json", *_FOLDERS),
 }
 # By which a formula begins, as wide ones of East Asia do.
 _FORMULAS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
@@ -117,12 +118,17 @@ def _write(records: Sequence[Record], out: Path) -> list[str]:
     common = {
         "version": mmrev.__version__,
         "families": families,
-        "least": {"points": LEAST_POINTS, "costs": LEAST_COSTS},
+        "least": {
+            "points": LEAST_POINTS,
+            "costs": LEAST_COSTS,
+            "models": LEAST_MODELS,
+        },
     }
     texts = {
         "index.html": _page("index.html", common, entries=entries),
         "compare.html": _page("compare.html", common, facts=compared),
         "scaling.html": _page("scaling.html", common, **_laws(groups)),
+        "tracks.html": _page("tracks.html", common, **_tracks(groups)),
         "methodology.html": _page("methodology.html", common),
         "records.csv": _csv(sheets),
         "records.json": _json([record.model_dump(mode="json") for record in records]),
@@ -240,6 +246,11 @@ def _laws(groups: Sequence[Group]) -> dict[str, Any]:
             board = boards.setdefault((series.task, title), fresh)
             board["plots"].setdefault(unit, []).append(law)
     return {"boards": list(boards.values()), "refused": refused}
+
+
+def _tracks(groups: Sequence[Group]) -> dict[str, Any]:
+    found = boards(groups)
+    return {"boards": found, "pairs": correlations(found)}
 
 
 def _drawn(series: Series) -> dict[str, Any]:
