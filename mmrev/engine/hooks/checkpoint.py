@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,17 @@ class AtomicCheckpointHook(CheckpointHook):
             self._gradients = checkpoint.get("gradients", {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the gradients, if there are any, and whether its validation is over."""
+        """Add the gradients, if there are any, and whether its validation is over.
+
+        Methods of schedules stay out, which are code and not read again: OneCycleLR's
+        state has one, and by it the optimizer.
+        """
+        schedules = checkpoint.get("param_schedulers", [])
+        if isinstance(schedules, dict):  # of several optimizers
+            schedules = chain.from_iterable(schedules.values())
+        for state in schedules:
+            for key in [key for key, value in state.items() if callable(value)]:
+                del state[key]
         if self._gradients:
             checkpoint["gradients"] = self._gradients
         if self._validated:

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmrev.checkpoints.checksums import checksum_file
+from mmrev.checkpoints.runs import read_checkpoint
 from mmrev.datasets.batches import seeded
 from mmrev.engine.hooks.checkpoint import accumulated
 from mmrev.errors import UserError
@@ -75,6 +76,10 @@ LOOPS = {
     "epochs": {"by_epoch": True, "max_epochs": EPOCHS},
     "iterations": {"by_epoch": False, "max_iters": STEPS},
 }
+SCHEDULES = [
+    {"type": "MultiStepLR", "milestones": [1, 2], "by_epoch": True},
+    {"type": "PolyLR", "end": STEPS, "by_epoch": False},
+]
 
 
 def train(
@@ -85,6 +90,7 @@ def train(
     checkpoint=None,
     optimizer=None,
     hooks=(),
+    schedules=None,
     **loader,
 ):
     """The model after training, and the runner; `steps` to resume after so many."""
@@ -111,10 +117,7 @@ def train(
             train_cfg=LOOPS[loop],
             optim_wrapper=wrapper,
             cfg={"optim_wrapper": wrapper},
-            param_scheduler=[
-                {"type": "MultiStepLR", "milestones": [1, 2], "by_epoch": True},
-                {"type": "PolyLR", "end": STEPS, "by_epoch": False},
-            ],
+            param_scheduler=schedules or SCHEDULES,
             custom_hooks=[{"type": "mmrev.ExactResumeHook"}, *hooks],
             default_hooks={
                 "checkpoint": {"type": "mmrev.AtomicCheckpointHook", **saving},
@@ -184,6 +187,17 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path, steps, settings):
         assert runner.iter == STEPS
         assert resumed.seen == whole.seen[step * BATCH :], step
         assert_same(resumed, whole)
+
+
+def test_a_schedule_with_a_method_is_saved_without_it(tmp_path):
+    """As it is, another process would not read the checkpoint."""
+    one = {"type": "OneCycleLR", "eta_max": 0.1, "total_steps": STEPS}
+    settings = {"schedules": [{**one, "by_epoch": False}]}
+    whole, _ = train(tmp_path, **settings)
+    (state,) = read_checkpoint(tmp_path / "iter_4.pth")["param_schedulers"]
+    assert state["last_step"] == 4 and "anneal_func" not in state
+    resumed, _ = train(tmp_path, steps=4, **settings)
+    assert_same(resumed, whole)
 
 
 @pytest.mark.parametrize("step", [3, 4])
