@@ -6,7 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from resolved import CONFIGS, resolve, use_scope
-from shrink import shrink
+from shrink import inner_model, shrink
 
 from mmrev.checkpoints import LAYOUTS
 
@@ -66,7 +66,7 @@ def test_pretrained_windows_are_those_of_the_file(path):
     "path", CONFIGS.glob("swin_v2/*_dino-*.py"), ids=lambda path: path.stem
 )
 def test_dino_has_scales_of_its_name(path):
-    model = resolve(path).model
+    model = inner_model(resolve(path).model)
     scales = 5 if "5scale" in path.stem else 4
     levels = len(model.backbone.get("out_indices", range(4)))
     assert len(model.neck.in_channels) == levels == scales - 1
