@@ -14,7 +14,12 @@ from shrink import shrink
 
 from mmrev.engine import AGCOptimWrapper, SAMOptimWrapper
 
-LEAVES = sorted(CONFIGS.glob("nfnet/*.py"))
+# But for those whose backbone is frozen or behind a mask.
+LEAVES = [
+    path
+    for path in sorted(CONFIGS.glob("nfnet/*.py"))
+    if not {"linear", "simmim"} & set(path.stem.split("_"))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +182,8 @@ def test_the_stem_learns_at_a_quarter_of_the_rate(path):
     use_scope(cfg.default_scope)
     dense = "in1k" not in path.stem
     backbone = cfg.model.backbone
-    name, *mode = path.stem.split("_")[0].removeprefix("nfnet-").split("-")
+    model = path.stem.split("_")[0].removesuffix("-simmim")
+    name, *mode = model.removeprefix("nfnet-").split("-")
     small = name in ("f0", "f1", "f2")
     usual = "store" if small and not dense else "recompute"
     assert backbone.memory == (*mode, usual)[0]
