@@ -80,7 +80,7 @@ ANCHORS = {
 def _stitched(old: dict) -> dict:
     anchors = [ANCHORS[anchor["type"]](anchor) for anchor in old["anchors"]]
     new = dict(old, anchors=[dict(anchor, init_cfg=None) for anchor in anchors])
-    if "pyramid" in old:
+    if old.get("pyramid"):
         new["pyramid"] = dict(old["pyramid"], out_channels=CHANNELS[0])
     return new
 
@@ -185,6 +185,7 @@ def shrink(cfg: Config) -> Config:
         doubles = neck.get("type") == "mmrev.NFNetPooling"
         own = kept[-1] * (2 if doubles else 1)
         model.head.in_channels = neck.get("out_channels", own)
+    _shrink_teacher(cfg.model, kept)
     for owner in (model, model.get("decode_head", {})):  # mmdet's and mmseg's place
         if "num_points" in (owner.get("train_cfg") or {}):
             owner.train_cfg.num_points = 64
@@ -198,6 +199,22 @@ def small_backbone(backbone: ConfigDict) -> dict:
     plain = dict(backbone, type=backbone.of)
     del plain["of"]
     return dict(small_backbone(ConfigDict(plain)), type=FROZEN, of=backbone.of)
+
+
+def _shrink_teacher(model: ConfigDict, channels: list[int]) -> None:
+    """The teacher of a distillation, if the model is one; it gives noise.
+
+    Args:
+        model: changed.
+        channels: of what the student's backbone returns.
+    """
+    if model.type == "mmrev.FeatureDistillation":
+        model.teacher = BACKBONES[model.teacher.type](model.teacher)
+        model.teacher["init_cfg"] = None
+        model.in_channels = [channels[level] for level in model.get("levels", [-1])]
+        model.out_channels = [CHANNELS[level] for level in model.teacher["out_indices"]]
+    elif model.type == "mmrev.ClassDistillation":
+        model.teacher.update(model_name="regnety_002", init_cfg=None)
 
 
 def _channels(backbone: ConfigDict) -> list[int]:

@@ -14,11 +14,11 @@ from shrink import shrink
 
 from mmrev.engine import AGCOptimWrapper, SAMOptimWrapper
 
-# But for those whose backbone is frozen or behind a mask.
+# But for those whose backbone is frozen, behind a mask, or learns from another.
 LEAVES = [
     path
     for path in sorted(CONFIGS.glob("nfnet/*.py"))
-    if not {"linear", "simmim"} & set(path.stem.split("_"))
+    if not {"fd", "linear", "simmim"} & set(path.stem.split("_"))
 ]
 
 
