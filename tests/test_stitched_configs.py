@@ -17,7 +17,12 @@ from mmrev.models.stitching import StitchedBackbone
 from mmrev.operating_points.costs import stitch_costs
 
 README = CONFIGS / "stitched/README.md"
-LEAVES = sorted(CONFIGS.glob("stitched/*.py"))
+JOINT = sorted(CONFIGS.glob("stitched/*_in1k.py"))
+LEAVES = sorted(
+    path
+    for head in ("dino", "mask2former")
+    for path in CONFIGS.glob(f"stitched/*_{head}*")
+)
 
 # Stitches; 41, 10, 8 and 71 are SN-Net's (arXiv 2302.06586).
 SETS = {
@@ -146,7 +151,7 @@ def test_pixels_rates_hooks_and_loop(path):
 
 @pytest.mark.parametrize(
     "path",
-    CONFIGS.glob("stitched/stitched-resnet-18-swin-t_*.py"),
+    [path for path in LEAVES if "resnet-18-swin-t" in path.stem],
     ids=lambda path: path.stem,
 )
 def test_rates_of_heads(path):
@@ -165,3 +170,42 @@ def test_batch_norms_stay_as_pretrained(name):
     assert norms and not any(norm.training for norm in norms)
     assert not any(p.requires_grad for norm in norms for p in norm.parameters())
     model.eval()
+
+
+# Of SN-Net @c2dcf30: optimizer, its rate at batch 1024, that of the anchors, epochs.
+RECIPES = {
+    "deit-ti-s-b": ("AdamW", 1e-4, 1e-4, 50),
+    "swin-t-s-b": ("AdamW", 1e-3, 1e-4, 50),
+    "resnet-18-50": ("SGD", 0.05, 0.05, 30),
+    "resnet-18-swin-t": ("SGD", 0.05, 0.05, 30),
+}
+
+
+@pytest.mark.parametrize("path", JOINT, ids=lambda path: path.stem)
+def test_joint_training_on_imagenet_is_that_of_the_reference(path):
+    name = path.stem.removeprefix("stitched-").partition("_")[0]
+    kind, rate, of_anchors, epochs = RECIPES[name]
+    cfg = resolve(path)
+    assert cfg.model.type == "mmrev.ClassDistillation"
+    assert cfg.model.get("alpha", 0.5) == 0.5
+    assert cfg.model.teacher.model_name == "regnety_160"
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.optim_wrapper.optimizer.type == kind
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert hooks[:2] == ["mmrev.StitchFitHook", "mmrev.StitchSamplerHook"]
+    assert (hooks[2:] == ["EMAHook"]) == (name == "deit-ti-s-b")
+    assert cfg.test_cfg.type == "mmrev.StitchTestLoop"
+    mixes = cfg.model.model.train_cfg is not None
+    assert mixes == (kind == "AdamW")
+    model = nn.Module()
+    with on_meta():
+        model.backbone = MODELS.build(cfg.model.model.backbone)
+    assert model.backbone.channels[-1] == cfg.model.model.head.in_channels
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    rates = {
+        id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]
+    }
+    for part, expected in (("anchors", of_anchors), ("stitches", rate)):
+        parameters = getattr(model.backbone, part).parameters()
+        (found,) = {rates[id(p)] for p in parameters if p.requires_grad}
+        assert found == pytest.approx(expected)
