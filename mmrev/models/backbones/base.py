@@ -74,6 +74,7 @@ class Backbone(BaseModule):
                 f"got {frozen_stages}."
             )
         self.channels = list(channels)
+        self.embed_channels = self.channels[0]  # of what `embed` gives
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         if (memory == "auto") != (memory_budget_mb is not None):
@@ -161,7 +162,7 @@ class Backbone(BaseModule):
             x: images, (N, in_channels, H, W).
 
         Returns:
-            (N, `embed_channels`, ceil(H / 4), ceil(W / 4)), channels last if the
+            (N, `embed_channels`, h, w) at the stem's stride, channels last if the
             backbone says so.
         """
         raise NotImplementedError
@@ -169,11 +170,6 @@ class Backbone(BaseModule):
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         """The levels of `out_indices`, from what `embed` gives."""
         raise NotImplementedError
-
-    @property
-    def embed_channels(self) -> int:
-        """Channels of what `embed` gives."""
-        return self.channels[0]
 
     def select(self, levels: Mapping[int, Tensor] | Sequence[Tensor]) -> tuple:
         """The levels of `out_indices`, in its order, normalised if asked for."""

@@ -235,7 +235,7 @@ class NFNet(StagedBackbone):
         self.depths = list(settings["depths"])
         self.skip_gain_init_value = skip_gain_init_value
 
-        width = self.embed_channels
+        width = self.embed_channels = self.channels[0] // 2
         self.stem = Stem(in_channels, width, flavour)
         if flavour == "deepmind":
             drop_path_rate *= 1 - 1 / sum(self.depths)
@@ -264,11 +264,6 @@ class NFNet(StagedBackbone):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
         self._finish()
-
-    @property
-    def embed_channels(self) -> int:
-        """Half of the first level's."""
-        return self.channels[0] // 2
 
     def _branches_in(self, blocks: int) -> int:
         """Branches whose sum is what follows so many blocks of a stage."""

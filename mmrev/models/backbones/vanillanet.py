@@ -186,6 +186,7 @@ class VanillaNet(Deployable, StagedBackbone):
             init_cfg=init_cfg,
         )
         self.norm_eval = norm_eval
+        self.embed_channels = channels[0]
         starts = [0, *ends[:-1]]
         self.depths = [end - start for start, end in zip(starts, ends, strict=True)]
         with torch.device("meta") if deploy else nullcontext():

@@ -203,6 +203,15 @@ def test_any_input_size(family, settings):
             assert level.isfinite().all()
 
 
+@EVERY
+def test_levels_are_those_of_the_embedding(family):
+    model, image = family.build().eval(), torch.randn(2, 3, 32, 64)
+    x = model.embed(image)
+    assert x.shape[-1 if model.channels_last else 1] == model.embed_channels
+    for level, other in zip(model.encode(x), model(image), strict=True):
+        assert torch.equal(level, other)
+
+
 @pytest.mark.parametrize(("family", "memory"), MEMORIES)
 def test_frozen_stages(family, memory):
     model = family.build(frozen_stages=2, memory=memory, **family.drop_path).train()
