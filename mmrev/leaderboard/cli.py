@@ -106,7 +106,9 @@ def _verify(args: Namespace) -> None:
 
         key = public_key(args.public_key)
     records, rejected = load_records(_roots(args))
+    earlier = {}
     if any(isinstance(record, MeasuredRecord) for record in records.values()):
+        earlier = files_by_name([*args.files, *_roots(args)])
         quiet()
         with hushed():  # mmpretrain reports what it does without
             from mmrev.leaderboard import recompute  # noqa: F401
@@ -117,7 +119,6 @@ def _verify(args: Namespace) -> None:
         cells = (str(path), "record", state, str(reason))
         table.add_row(*(Text(_one_line(cell)) for cell in cells))
     failed = len(rejected) > len(absent)
-    earlier = files_by_name([*args.files, *_roots(args)])
     for path, record in records.items():
         checks = verify(record, path, args.files, args.data_root, earlier)
         if key:
