@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from mmrev.models.backbones import FrozenBackbone
 from mmrev.models.stitching import anchor_of
 
 __all__ = ["find_units"]
@@ -31,7 +32,8 @@ def _below(module: nn.Module) -> Iterator[nn.Module]:
         return
     for name, child in module.named_children():
         if name == "backbone" and not hasattr(child, "units"):
-            yield from _blocks_of(child)
+            frozen = isinstance(child, FrozenBackbone)
+            yield from _blocks_of(child.model if frozen else child)
         elif name == "layers" and isinstance(child, nn.ModuleList):
             # Those of a small perceptron are not worth a message of their own.
             yield from (layer for layer in child if list(layer.children()))

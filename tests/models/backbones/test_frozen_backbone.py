@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from mmrev.checkpoints import save_state_dict
 from mmrev.engine.optimizers import LayerDecayOptimWrapperConstructor
 from mmrev.engine.strategies import FSDP2Strategy
+from mmrev.engine.strategies.units import find_units
 from mmrev.registry import MODELS
 
 STEM = dict(stem_channels=8, base_channels=8)
@@ -149,6 +150,12 @@ def test_has_the_backbones_attributes():
     assert frozen.no_weight_decay == frozen.model.no_weight_decay
     with pytest.raises(AttributeError, match="nothing"):
         _ = frozen.nothing
+
+
+@pytest.mark.parametrize("name", ["revcol", "mmdet"])
+def test_is_gathered_as_the_backbone_is(name):
+    plain, frozen = (WithHead(one, 24) for one in pair(BACKBONES[name]))
+    assert len(find_units(frozen)) == len(find_units(plain)) > 0
 
 
 def stepped(model, share):
