@@ -24,7 +24,7 @@ from mmrev.leaderboard.site.pages import _inert
 
 HOSTILE = "</script><img src=x onerror=pwned()><script>pwned()</script>&quot;'\"`${7}"
 NONE = "\N{EN DASH}"
-PAGES = ("index", "compare", "scaling", "methodology")
+PAGES = ("index", "compare", "scaling", "tracks", "methodology")
 # Background traffic of the browser itself stays off.
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -124,3 +124,20 @@ def test_page_and_table_show_them(tmp_path):
     tuned = [one for one in on_tracks() if one.training.track == "tuned"]
     table = terminal(tuned, width=None)
     assert "track" not in [column.header for column in table.columns]
+
+
+def test_names_of_others_stay_texts(tmp_path):
+    name = "<img src=x onerror=pwned()>"
+    records = [
+        measured(
+            training={"track": track, "pretraining": [name]},
+            model={"name": name, "head": name},
+            config={"name": f"a_{name}", "resolved": {"track": track}},
+            checkpoint={"sha256": f"{number:064x}"},
+            dataset={"name": name},
+        )
+        for number, track in enumerate(("frozen", "tuned"))
+    ]
+    build(records, tmp_path / "site")
+    text = (tmp_path / "site/tracks.html").read_text()
+    assert "<img" not in text and text.count("&lt;img src=x") >= 6
