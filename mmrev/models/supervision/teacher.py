@@ -13,7 +13,7 @@ from mmrev.models.backbones.base import Backbone
 from mmrev.registry import MODELS
 
 # Where a config names weights: of OpenMMLab, and of timm inside of it.
-WEIGHTS = ("init_cfg", "pretrained", "checkpoint_path")
+WEIGHTS = ("init_cfg", "pretrained")
 
 
 class Teacher:
