@@ -15,7 +15,7 @@ from mmrev.leaderboard.store import load_records
 ROOT = Path(__file__).parents[2]
 
 
-PRETRAINING = {**FEWEST["mask2former"], "train_dataloader.batch_size": 8}
+PRETRAINING = {k: v for k, v in FEWEST["crops"].items() if "dataset" not in k}
 OTHERS = {"train_dataloader.dataset.scenes": {"seed": 1, "num_training": 16}}
 
 
