@@ -10,7 +10,7 @@ _base_ = [
     "../_base_/backbones/swinv2-moe-demo.py",
 ]
 
-pretrained = "work_dirs/swinv2-moe-demo_crops/iter_400.pth"
+pretrained = "work_dirs/demo-swinv2-moe/crops/iter_400.pth"
 init_cfg = dict(type="Pretrained", checkpoint=pretrained)
 backbone = dict(_base_.backbone, out_indices=(1, 2, 3), init_cfg=init_cfg)
 neck = dict(_base_.model.neck, in_channels=_base_.channels[1:])
