@@ -24,11 +24,13 @@ __all__ = ["UserError", "nearest", "one_line_errors", "shortened"]
 _TORCHVISION = re.compile(
     r"torchvision::\w|(module|named) '?torchvision\b|torchvision/\S+\.so"
 )
-# Modules whose ValueErrors are of files, predictions, budgets and sizes, not of calls.
+# Modules whose ValueErrors are of files, predictions, budgets, sizes and settings, not
+# of calls.
 _CHECKING = (
     "mmrev.checkpoints.",
     "mmrev.evaluation.",
     "mmrev.limits",
+    "mmrev.models.backbones.",
     "mmrev.models.head_memory",
     "mmrev.models.memory_plan",
     "mmrev.models.pretraining.",

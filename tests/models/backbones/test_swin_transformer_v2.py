@@ -14,6 +14,7 @@ from tolerances import assert_close
 from torch import nn
 
 from mmrev.checkpoints import convert_state_dict, save_state_dict
+from mmrev.errors import one_line_errors
 from mmrev.measure.flops import count_flops
 from mmrev.measure.memory import peak_memory
 from mmrev.models.backbones.swin_transformer_v2 import (
@@ -430,9 +431,12 @@ def test_weights_of_a_shared_bias_fit_blocks_and_not_the_other_way(tmp_path):
         shared.load_state_dict(apart.state_dict())
 
 
-def test_blocks_that_share_weights_are_not_sharded():
+def test_blocks_that_share_weights_are_not_sharded(capsys):
     with pytest.raises(ValueError, match=r"which FSDP2 cannot shard\. .*='block'"):
         small(**SHARED).units()
+    with pytest.raises(SystemExit):  # a tool says it in one line
+        one_line_errors(small(**SHARED).units)()
+    assert capsys.readouterr().err.startswith("error: SwinTransformerV2: position_bias")
 
 
 @pytest.mark.ci
