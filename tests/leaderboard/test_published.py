@@ -78,6 +78,8 @@ def test_sizes_are_those_of_the_models_table(records):
     """Every row of `mmrev.studies.published` whose accuracy is published, too."""
     unknown = {"RevCol-XL", "RevColV2-B", *map("NFNet-{}".format, NOT_MEASURED)}
     for row in ROWS:
+        if "experts" in row.model:  # published for ImageNet-22k, of another block
+            continue
         name = row.model.partition(" ")[0]  # Swin-V2's window follows
         sizes = [
             (model.params, model.flops)
