@@ -5,15 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import mmdet
 import pytest
+import torch
 from data_layouts import make_ade20k, make_coco
 from mmengine.config import Config
 from shrink import shrink
 
 import mmrev
+from mmrev.models.backbones import SwinTransformerV2
 
 ROOT = Path(__file__).parent.parent
 TOOL = ".mim/tools/train.py"
@@ -85,3 +88,42 @@ def test_readme_names_the_config_and_only_what_exists(name):
     text = (project / "README.md").read_text()
     paths = set(re.findall(r"(?<![\w/])configs/[\w./-]+\.py", text))
     assert paths == {f"configs/{config.name}"}
+
+
+@pytest.fixture
+def variants(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "projects/swin_v2_on_scenes")
+    return import_module("variants")
+
+
+@pytest.mark.parametrize("changed", ["nothing", "norms", "stem", "mlp"])
+def test_variants_of_swin_v2(variants, changed):
+    """Each has all levels, and differs from the published one where it says."""
+    arch = {"embed_dims": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+    torch.manual_seed(0)
+    model = variants.SwinVariant(changed, arch=arch, window_size=4)
+    torch.manual_seed(0)
+    plain = SwinTransformerV2(arch=arch, window_size=4)
+    for one in (model, plain):
+        torch.manual_seed(1)
+        one.init_weights()
+    levels = model(torch.rand(1, 3, 64, 64))
+    assert [level.shape[1:] for level in levels] == [
+        (8 << i, 16 >> i, 16 >> i) for i in range(4)
+    ]
+    ours, theirs = model.state_dict(), plain.state_dict()
+    renamed = ours.keys() ^ theirs.keys()
+    if changed in ("stem", "mlp"):  # whose layers draw other random numbers
+        place = {"stem": "stem.", "mlp": "fc1."}[changed]
+        assert renamed and all(place in key for key in renamed)
+        return
+    assert not renamed
+    other = {key for key in ours if not ours[key].equal(theirs[key])}
+    assert bool(other) == (changed == "norms")
+    assert all(key.endswith("norm.weight") for key in other)
+
+
+def test_an_unknown_variant_is_refused(variants):
+    message = "changed must be one of nothing, norms, stem, mlp, got 'stems'"
+    with pytest.raises(ValueError, match=message):
+        variants.SwinVariant("stems")
