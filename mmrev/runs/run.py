@@ -111,6 +111,17 @@ def _alone(cfg: Config) -> AbstractContextManager:
     return locked(cfg.work_dir) if first else nullcontext()
 
 
+def _kind_of_runner(cfg: Config) -> type[Runner]:
+    kind = cfg.get("strategy", {}).get("type")
+    if kind not in _RUNNERS:
+        raise UserError(
+            f"strategy.type={kind}: only mmengine's FlexibleRunner takes it; add "
+            "runner_type='FlexibleRunner' to the config, or leave it out and use "
+            "--shard or --expert-parallel."
+        )
+    return _RUNNERS[kind]
+
+
 @contextmanager
 def _runner(cfg: Config) -> Iterator[Runner]:
     if cfg.launcher != "none":
@@ -119,7 +130,7 @@ def _runner(cfg: Config) -> Iterator[Runner]:
         if "runner_type" in cfg:
             runner = RUNNERS.build(cfg)
         else:
-            runner = _RUNNERS[cfg.get("strategy", {}).get("type")].from_cfg(cfg)
+            runner = _kind_of_runner(cfg).from_cfg(cfg)
         for hook in data_hooks(cfg):
             runner.register_hook(hook)
         yield runner

@@ -139,6 +139,7 @@ def test_what_does_not_fit_together(refused):
         ("other_sizes=no", "other_sizes: expected one of refused, said, got 'no'"),
         ("unreadable_images=2", "unreadable_images: expected a share of the training"),
         ("skip_steps=-1", "DivergenceHook: skip_steps must be a number of steps"),
+        ("strategy.type=DDPStrategy", "only mmengine's FlexibleRunner takes it; add"),
     ):
         assert said in refused("train", "det.py", "--cfg-options", option)
     option = "val_dataloader.batch_size=2"
