@@ -1,7 +1,7 @@
 """RevCol-demo, pretrained by SimMIM on the images of the training scenes.
 
 Run: python tools/train.py configs/demo/revcol-demo_simmim_scenes.py
-Hardware: 2 CPU cores. Expected: not run.
+Hardware: 2 CPU cores. Expected: not run at this length.
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 Run: python tools/train.py configs/demo/swinv2-demo_fd_scenes.py
 The teacher is trained before: configs/demo/nfnet-large-demo_crops.py, with --work-dir
 work_dirs/demo-nfnet-large/crops.
-Hardware: 2 CPU cores. Expected: not run.
+Hardware: 2 CPU cores. Expected: not run at this length.
 """
 
 _base_ = [

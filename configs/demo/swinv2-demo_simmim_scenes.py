@@ -1,7 +1,7 @@
 """Swin-V2-demo, pretrained by SimMIM on the images of the training scenes.
 
 Run: python tools/train.py configs/demo/swinv2-demo_simmim_scenes.py
-Hardware: 2 CPU cores. Expected: not run.
+Hardware: 2 CPU cores. Expected: not run at this length.
 """
 
 _base_ = [

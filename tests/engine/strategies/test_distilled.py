@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 from mmpretrain.structures import DataSample
+from test_fsdp2 import images_of, share_of
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,7 +24,6 @@ TEACHER = dict(
     init_cfg=None,  # noise teaches as well here
 )
 STEPS = 3
-IMAGES = 4  # shared out among two
 
 
 def built():
@@ -43,8 +42,7 @@ def trained(net, share=slice(None)):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     losses = []
     for step in range(STEPS):
-        generator = torch.Generator().manual_seed(step)
-        images = torch.randn(IMAGES, 3, 64, 64, generator=generator)[share]
+        images = images_of(step)[share].float()  # as teachers take them
         samples = [DataSample(metainfo=dict(img_shape=(64, 64)))] * len(images)
         loss = net(images, samples, mode="loss")["loss_distill"]
         optimizer.zero_grad()
@@ -52,11 +50,6 @@ def trained(net, share=slice(None)):
         optimizer.step()
         losses.append(loss.item())
     return losses
-
-
-def share_of(rank):
-    count = IMAGES // dist.get_world_size()
-    return slice(count * rank, count * (rank + 1))
 
 
 def in_whole(rank):
@@ -90,9 +83,10 @@ def test_processes_distil_as_one(way, process_pair):
     theirs = torch.tensor([one for one, _ in found]).mean(0)
     torch.testing.assert_close(theirs, losses, rtol=1e-5, atol=0)
     for key, value in net.named_parameters():
+        step = value.detach() - start[key]
+        assert step.any() == value.requires_grad, key
         for _, weights in found:
-            torch.testing.assert_close(
-                weights[key].view_as(value), value, rtol=1e-4, atol=1e-6
-            )
-    moved = [not torch.equal(v, start[k]) for k, v in net.named_parameters()]
-    assert sum(moved) > 0.9 * len(moved)
+            theirs = weights[key].view_as(value) - start[key]
+            # Beside the rounding of the weights, in which both steps are counted.
+            bound = 1e-5 * step.abs().max() + 1e-7 * value.abs().max()
+            assert (theirs - step).abs().max() <= bound, key
