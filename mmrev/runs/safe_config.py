@@ -27,7 +27,7 @@ from mmrev.registry import SCOPES, use_registered_names
 from mmrev.runs.nodes import walk
 from mmrev.text import printable
 
-__all__ = ["read_safely"]
+__all__ = ["WithoutMerges", "read_safely"]
 
 _ACCEPTED = (
     "--safe-config accepts assignments of numbers, texts, lists, tuples, dict(...) and "
@@ -444,7 +444,7 @@ class _Statements(_Values):
         self.refuse(f"{what}{printable(_source(node)):.60}", node=node)
 
 
-class _WithoutMerges(yaml.SafeLoader):
+class WithoutMerges(yaml.SafeLoader):
     """A safe loader that refuses ``<<``, by which a short file becomes endless."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -464,7 +464,7 @@ def _parsed(path: Path) -> _Values:
         if path.suffix == ".json":
             found = json.loads(content)
         elif path.suffix in (".yml", ".yaml"):
-            found = yaml.load(content, _WithoutMerges)
+            found = yaml.load(content, WithoutMerges)
         else:
             raise UserError(f"config {path}: expected a file of Python, JSON or YAML.")
     except SyntaxError as error:

@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from mmrev.errors import UserError, nearest
 from mmrev.limits import refuse_larger
+from mmrev.runs.safe_config import WithoutMerges
 from mmrev.text import printable
 
 __all__ = ["Run", "Suite", "axes_of", "choices_of", "read_suite"]
@@ -106,10 +107,11 @@ class Suite(_Part):
         return Path(self.out or f"work_dirs/sweep-{self.name}")
 
 
-class _OnceLoader(yaml.SafeLoader):
+class _OnceLoader(WithoutMerges):
     """Refuses a key that stands twice: YAML would drop the first without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        self.flatten_mapping(node)  # no merges, whose key is none that can be built
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
             line = node.start_mark.line + 1

@@ -79,6 +79,7 @@ def test_a_run_may_have_values_of_its_own(tmp_path):
         (GOOD, "\x00", "not YAML: "),
         ("seeds", "name: b\nseeds", "key 'name' twice in the part at line 1"),
         ("  dino:", "  crops:", "key 'crops' twice in the part at line 6"),
+        ("seeds", "<<: {name: b}\nseeds", r"a merge \(<<\), write it out.*line 2"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, old, new, message):
