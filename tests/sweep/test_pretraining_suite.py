@@ -16,7 +16,7 @@ _LOADER = {"num_workers": 0, "persistent_workers": False, "batch_size": 4}
 _TRAIN = {f"train_dataloader.{key}": value for key, value in _LOADER.items()}
 _FEW = {f"{split}_dataloader.dataset.indices": 8 for split in ("train", "val", "test")}
 _SHORT = {"train_cfg.max_iters": 2, "train_cfg.val_interval": 2}
-ARMS = {"scratch"} | {
+ARMS = {"scratch", "scratch-short"} | {
     f"{start}-{track}"
     for start in ("crops", "simmim", "fd")
     for track in ("frozen", "tuned")
@@ -46,7 +46,7 @@ def test_every_arm_is_under_both_heads_at_the_compute_of_the_others():
     assert SUITE["seeds"] == [0, 1, 2]
     for name, run in SUITE["runs"].items():
         track = run.get("options", {}).get("track")
-        assert track is None or name.endswith(track)
+        assert track is None or name.removesuffix("-short").endswith(track)
         arm = name.split("-")[1] if run.get("test", True) else None
         assert run.get("start") == (None if arm == "scratch" else arm) or arm is None
 
@@ -78,5 +78,5 @@ def test_every_arm_comes_out(tmp_path):
     records, rejected = load_records([tmp_path / "work_dirs/sweep-pretraining"])
     assert not rejected
     tracks = [record.training.track for record in records.values()]
-    assert (tracks.count("scratch"), tracks.count("tuned")) == (2, 6)
+    assert (tracks.count("scratch"), tracks.count("tuned")) == (4, 6)
     assert tracks.count("frozen") == 6 + 3  # and the linear ones
