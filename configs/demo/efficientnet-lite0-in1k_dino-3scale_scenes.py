@@ -2,8 +2,8 @@
 
 Run: python tools/train.py configs/demo/efficientnet-lite0-in1k_dino-3scale_scenes.py
 configs/suites/real_weights.yaml runs it frozen, tuned and from scratch.
-Hardware: 2 CPU cores. Expected at half of this length, three seeds, AP times 100:
-33.3 frozen, 30.6 tuned, 6.5 from scratch.
+Hardware: 2 CPU cores. Expected: AP times 100 at half of this length, three
+seeds: 33.3 frozen, 30.6 tuned, 6.5 from scratch.
 """
 
 _base_ = [

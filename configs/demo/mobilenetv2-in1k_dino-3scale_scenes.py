@@ -2,8 +2,8 @@
 
 Run: python tools/train.py configs/demo/mobilenetv2-in1k_dino-3scale_scenes.py
 configs/suites/real_weights.yaml runs it frozen, tuned and from scratch.
-Hardware: 2 CPU cores. Expected at half of this length, three seeds, AP times 100:
-28.3 frozen, 38.8 tuned, 6.8 from scratch.
+Hardware: 2 CPU cores. Expected: AP times 100 at half of this length, three
+seeds: 28.3 frozen, 38.8 tuned, 6.8 from scratch.
 """
 
 _base_ = [

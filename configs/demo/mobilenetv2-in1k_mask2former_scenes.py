@@ -2,7 +2,7 @@
 
 Run: python tools/train.py configs/demo/mobilenetv2-in1k_mask2former_scenes.py
 configs/suites/real_weights.yaml runs it frozen, tuned and from scratch.
-Hardware: 2 CPU cores. Expected at half of this length, three seeds: mIoU
+Hardware: 2 CPU cores. Expected: mIoU at half of this length, three seeds:
 51.1 frozen, 72.6 tuned, 18.0 from scratch.
 """
 
